@@ -1,0 +1,1 @@
+"""Alembic's scripts for the ledger; run by `lodge migrate` through `pipeline.ledger.migrate`."""

@@ -1,0 +1,171 @@
+"""Wires the parts: settings in, a process's running parts out. Plain constructors; nothing is global."""
+
+import asyncio
+import base64
+import binascii
+import fcntl
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from pipeline.broker.embedded import EmbeddedBroker
+from pipeline.broker.port import Broker
+from pipeline.broker.rabbitmq import RabbitBroker
+from pipeline.broker.topology import Topology
+from pipeline.channels.asic_bn import AsicBusinessNames
+from pipeline.gateway.client import Gateway, TlsSettings
+from pipeline.keyring import Keyring
+from pipeline.ledger import migrate
+from pipeline.ledger.session import Ledger
+from pipeline.ledger.vault import Vault
+from pipeline.lodgment.errors import ConfigurationError
+from pipeline.profiles import asic_profile, environment_of, timeouts, timing
+from pipeline.settings import EnvironmentSettings, Settings, read_secret
+from pipeline.stages.contract import Context
+from pipeline.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
+
+MASTER_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a process works with, opened; `opened` closes it."""
+
+    settings: Settings
+    environment: EnvironmentSettings
+    broker: Broker
+    agency: Gateway
+    sts: Gateway
+    keyring: Keyring | None
+    context: Context
+    metrics: Metrics
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.context.ledger
+
+
+def now() -> datetime:
+    """The clock of every process."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Parts]:
+    """The parts of one process: ledger checked, broker connected.
+
+    Raises:
+        ConfigurationError: whatever cannot work as set, with the setting's name.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.embedded:
+            stack.enter_context(_alone_in(settings.home))
+            await asyncio.to_thread(migrate.upgrade, settings.ledger())
+        environment = environment_of(settings, now())
+        ledger = open_ledger(settings)
+        stack.push_async_callback(ledger.close)
+        await ledger.check()
+        broker = open_broker(settings)
+        stack.push_async_callback(broker.close)
+        await broker.open()
+        tls = TlsSettings(environment.ca_file)
+        agency = Gateway(tls, timeouts(environment.agency_timeout), now, pool_size=settings.in_flight)
+        stack.push_async_callback(agency.close)
+        sts = Gateway(tls, timeouts(environment.sts_timeout), now, pool_size=settings.token_requests)
+        stack.push_async_callback(sts.close)
+        channel = AsicBusinessNames(asic_profile(settings, environment))
+        yield Parts(
+            settings=settings,
+            environment=environment,
+            broker=broker,
+            agency=agency,
+            sts=sts,
+            keyring=open_keyring(environment),
+            context=Context(
+                ledger=ledger,
+                channels={channel.name: channel},
+                environment=settings.environment,
+                clock=now,
+                timing=timing(settings, environment),
+                worker=f"{socket.gethostname()}:{os.getpid()}:{now():%Y%m%dT%H%M%S}",
+            ),
+            metrics=Metrics(),
+        )
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger, with the vault that its secrets are sealed in."""
+    return Ledger(settings.ledger(), Vault(_master_keys(settings)), pool_size=settings.ledger_connections)
+
+
+def open_broker(settings: Settings) -> Broker:
+    """RabbitMQ where URLs are set, else the broker inside this process."""
+    topology = Topology(settings.namespace, settings.delivery_limit)
+    if settings.embedded:
+        return EmbeddedBroker(topology)
+    return RabbitBroker(settings.broker_urls, topology)
+
+
+def open_keyring(environment: EnvironmentSettings) -> Keyring | None:
+    """The machine credentials, or None where the environment uses user name and password."""
+    if environment.keystore is None or environment.keystore_password_file is None:
+        return None
+    return Keyring(environment.keystore, read_secret(environment.keystore_password_file, "keystore password"))
+
+
+def _master_keys(settings: Settings) -> tuple[bytes, ...]:
+    """The keys of the vault, newest first. Only the embedded profile makes one by itself.
+
+    Raises:
+        ConfigurationError: `master-key.missing` or `master-key.invalid`.
+    """
+    path = settings.master_key_file
+    if path is None and settings.ledger_url is None:
+        path = settings.home / "master.key"
+        _make_master_key(path)
+    if path is None:
+        text = "master_key_file: name the file that holds the master key; `lodge master-key FILE` makes one"
+        raise ConfigurationError("master-key.missing", text)
+    try:
+        keys = tuple(base64.b64decode(line, validate=True) for line in read_secret(path, "master key").split())
+    except binascii.Error as error:
+        raise ConfigurationError("master-key.invalid", f"{path}: each line must be a key in base64") from error
+    if any(len(key) != MASTER_KEY_BYTES for key in keys):
+        raise ConfigurationError("master-key.invalid", f"{path}: each key must have {MASTER_KEY_BYTES} bytes")
+    return keys
+
+
+def _make_master_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)) + b"\n")
+
+
+@contextmanager
+def _alone_in(home: Path) -> Iterator[None]:
+    """Keep a second process out: the embedded broker knows only its own, and what was in flight is taken over at start.
+
+    Raises:
+        ConfigurationError: `embedded.busy`.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "embedded.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            text = f"{home} is in use by another lodge process; stop it, or set LODGE_HOME to another folder"
+            raise ConfigurationError("embedded.busy", text) from error
+        yield

@@ -1,0 +1,104 @@
+"""What differs between ASIC environments and services, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pipeline.lodgment.decisions import RetryPolicy
+from pipeline.protocol.wsse import AssertionReference
+from pipeline.protocol.xml import DOCUMENT_LIMIT
+
+SERVICE = "business-names"
+PING = "ping"
+
+
+class Kind(StrEnum):
+    """Whether a message changes the register (WIG 3.7)."""
+
+    TRANSACTION = "transaction"
+    QUERY = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEntry:
+    """One message type: what its header says, the namespace of its `request`, and the path of its port."""
+
+    message_type: str
+    message_version: int
+    namespace: str
+    path: str
+    kind: Kind
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+    @classmethod
+    def usual(cls, message_type: str, version: int, kind: Kind) -> "ServiceEntry":
+        """An entry named like the messages seen on the wire: `queryNameAvailability`, version 2, has the namespace
+        `uri:v2.external.query.name.availability.asic.gov.au`, the path `/gateway/ExternalQueryNameAvailabilityPortV2`.
+        """
+        dotted = "".join(f".{letter.lower()}" if letter.isupper() else letter for letter in message_type)
+        return cls(
+            message_type,
+            version,
+            f"uri:v{version}.external.{dotted}.asic.gov.au",
+            f"/gateway/External{message_type[0].upper()}{message_type[1:]}PortV{version}",
+            kind,
+        )
+
+
+def business_names() -> dict[tuple[str, str], ServiceEntry]:
+    """The table of `(service, action)` for ASIC Business Names.
+
+    From public WSDLs: `queryNameAvailability`, `searchNniName`. Printed in the guide: the path of `ping` (WIG 6.3.2).
+    The rest follows the same pattern and is not proved on the wire: the WSDL that ASIC gives at registration is
+    normative (WIG 3.1), and settings replace any entry.
+    """
+    return {
+        (SERVICE, "bnLodgeApplication"): ServiceEntry.usual("bnLodgeApplication", 1, Kind.TRANSACTION),
+        (SERVICE, "queryNameAvailability"): ServiceEntry.usual("queryNameAvailability", 2, Kind.QUERY),
+        (SERVICE, "searchNniName"): ServiceEntry.usual("searchNniName", 3, Kind.QUERY),
+        (SERVICE, PING): ServiceEntry(
+            PING, 1, "uri:v1.external.ping.asic.gov.au", "/gateway/ExternalPingPort", Kind.QUERY
+        ),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """The product that writes the messages, for ASIC's own tracking (WIG 3.3.1.6); 1 to 100 characters each."""
+
+    organisation: str
+    product: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTerms:
+    """Authentication by an assertion of the token service and two signatures: what that service is asked (WIG 5.1)."""
+
+    sts: str
+    applies_to: str
+    claims: tuple[str, ...]
+    key_size: int = 512
+    """Bits of the session key (WIG 5.1.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BasicCredentials:
+    """Authentication by user name and password over TLS, sent without being asked for (WIG 5.2)."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AsicProfile:
+    """One ASIC environment. The type of `authentication` decides how requests are secured."""
+
+    environment: str
+    base_url: str
+    authentication: TokenTerms | BasicCredentials
+    software: Software | None = None
+    services: Mapping[tuple[str, str], ServiceEntry] = field(default_factory=business_names)
+    assertion_reference: AssertionReference = AssertionReference.WSU_ID
+    request_limit: int = DOCUMENT_LIMIT
+    """Bytes of a whole request (WIG 2.2.3)."""

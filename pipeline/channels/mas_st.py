@@ -1,0 +1,179 @@
+"""MAS-ST, the ATO's Security Token Service: one operation, Issue (MAS-ST 4.1).
+
+Asking twice does no harm, so there is no unknown outcome here: what did not arrive is asked for again.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from lxml import etree
+
+from pipeline.channels import mas_st_faults as faults
+from pipeline.channels.asic_header import plain
+from pipeline.channels.mas_st_faults import StsRule
+from pipeline.lodgment.errors import RefusedError
+from pipeline.lodgment.failures import Blast, Failure, FailureClass
+from pipeline.lodgment.references import TokenKey
+from pipeline.protocol.algorithms import TokenProfile
+from pipeline.protocol.credential import Credential
+from pipeline.protocol.soap import CONTENT_TYPE, Fault, descendant, read_envelope
+from pipeline.protocol.wstrust import Claim, Relationship, SecurityToken, TokenRequest, WsTrustError
+from pipeline.protocol.wstrust_reply import Expected, read_token
+from pipeline.protocol.wstrust_request import ISSUE_ACTION, signed_request
+from pipeline.protocol.xml import XmlError
+
+REPLY_LIMIT = 1024 * 1024
+"""Bytes; the recorded response has 13,000."""
+
+_CLAIM = "http://vanguard.ebusiness.gov.au/2008/06/identity/claims/"
+_IDENTITY_CLAIM = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/"
+MANDATORY_CLAIMS = tuple(
+    _CLAIM + name for name in ("abn", "commonname", "credentialtype", "samlsubjectid", "fingerprint")
+)
+CLAIMS = (
+    *MANDATORY_CLAIMS,
+    f"{_CLAIM}sbr_personid",
+    f"{_CLAIM}givennames",
+    f"{_IDENTITY_CLAIM}surname",
+    f"{_IDENTITY_CLAIM}emailaddress",
+    f"{_CLAIM}credentialadministrator",
+    f"{_CLAIM}stalecrlminutes",
+    f"{_CLAIM}subjectdn",
+    f"{_CLAIM}issuerdn",
+    f"{_CLAIM}notafterdate",
+    f"{_CLAIM}certificateserialnumber",
+    f"{_CLAIM}previoussubject",
+)
+"""The 16 claims that ASIC and SBR want in every request, in the order of working clients (WIG 5.1, table 4)."""
+
+_EVENT_CODE = re.compile(r"E\d{4}")
+_EVENT_IN_REASON = re.compile(r"Event Code: \[(E\d{4})\]")
+
+
+@dataclass(frozen=True, slots=True)
+class StsProfile:
+    """How tokens are asked for; what is asked for, and where, is in the `TokenKey`."""
+
+    lifetime: timedelta = timedelta(minutes=30)
+    """More than 5 minutes and at most 8 hours (MAS-ST 4.1.2.10); what the response says is what counts."""
+    token_type: TokenProfile = TokenProfile.SAML20
+    mandatory_claims: frozenset[str] = frozenset(MANDATORY_CLAIMS)
+    """Claims without which no token is wanted; the others are marked optional."""
+
+
+@dataclass(frozen=True, slots=True)
+class StsRequest:
+    """One message to the token service, signed. It must not be sent twice: a second try is a new request."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    expected: Expected
+
+
+def request(
+    profile: StsProfile, credential: Credential, key: TokenKey, message_id: str, now: datetime, nonce: str
+) -> StsRequest:
+    """Ask for the token that `key` describes. `message_id` (a URI) and `nonce` (letters and digits) must be fresh.
+
+    `now` is on the token service's clock as well as it is known: this machine's plus `clock_skew`.
+
+    Raises:
+        RefusedError: `sts.act-as` and the codes of `WsTrustError`: nothing that can be asked for.
+    """
+    try:
+        wanted = TokenRequest(
+            applies_to=key.applies_to,
+            claims=tuple(Claim(uri, optional=uri not in profile.mandatory_claims) for uri in key.claims),
+            lifetime=profile.lifetime,
+            key_size=key.key_size,
+            token_type=profile.token_type,
+            relationship=_relationship(credential, key, nonce),
+        )
+        body = signed_request(wanted, credential, key.sts, message_id, now, nonce)
+    except (WsTrustError, XmlError) as error:
+        raise RefusedError(error.code, f"no token can be asked for: {error}") from error
+    headers = (("Content-Type", f'{CONTENT_TYPE}; action="{ISSUE_ACTION}"'),)
+    return StsRequest(key.sts, headers, body, Expected(wanted, message_id, now))
+
+
+def _relationship(credential: Credential, key: TokenKey, nonce: str) -> Relationship | None:
+    """The first party is always the credential's own ABN (MAS-ST 3.3.1.4)."""
+    if key.second_party is None or key.second_party == credential.abn:
+        return None
+    if key.software_id is None:
+        raise RefusedError(
+            "sts.act-as",
+            "to act for another business the lodgment needs a software_id, which that business has authorised",
+        )
+    return Relationship(f"_{nonce}", credential.abn, key.second_party, key.software_id)
+
+
+def read_reply(status: int, body: bytes, expected: Expected, now: datetime) -> SecurityToken | Failure:
+    """The token in the reply, or why there is none. Never raises for what a server could send.
+
+    `now` is on the same clock as that of `request`. Whether a reply is SOAP is seen from its body: faults come with
+    HTTP 400 and 500, and gateways write their own pages under any content type.
+    """
+    if len(body) > REPLY_LIMIT:
+        return _failure(faults.NOT_BELIEVED, "sts.size", f"the reply has {len(body)} bytes, more than {REPLY_LIMIT}")
+    try:
+        content = read_envelope(body)
+    except XmlError as error:
+        return _failure(faults.rule_for_status(status), f"http.{status}", str(error))
+    if isinstance(content, Fault):
+        return _failure_of(content)
+    try:
+        return read_token(content, body, replace(expected, now=now))
+    except WsTrustError as error:
+        return _failure(faults.NOT_BELIEVED, error.code, str(error))
+
+
+def unreachable(failure: Failure) -> Failure:
+    """A failed conversation with the token service: nothing was lodged by it, so it is only ever a reason to wait."""
+    return replace(failure, kind=FailureClass.UNAVAILABLE, blast=Blast.CHANNEL)
+
+
+def clock_skew(server_date: datetime, sent_at: datetime, received_at: datetime) -> timedelta:
+    """How far the server's clock is ahead of ours, judged by its `Date` header, which is cut to whole seconds.
+
+    Zero unless the difference is certain: the server wrote the header at some moment between our sending and receiving.
+    """
+    earliest, latest = server_date, server_date + timedelta(seconds=1)
+    if earliest > received_at:
+        return earliest - received_at
+    if latest < sent_at:
+        return latest - sent_at
+    return timedelta(0)
+
+
+def _failure_of(fault: Fault) -> Failure:
+    """The event code from the Detail, else from the nested subcode, else from the Reason, which repeats it as text."""
+    text = plain(fault.reason)
+    event = _event_code(fault)
+    default = faults.UNKNOWN_RECEIVER if fault.codes[:1] == ("Receiver",) else faults.UNKNOWN_SENDER
+    if event is not None:
+        return _failure(faults.EVENT_RULES.get(event, default), event, text)
+    for code in reversed(fault.codes):
+        if code in faults.SUBCODE_RULES:
+            return _failure(faults.SUBCODE_RULES[code], code, text)
+    return _failure(default, plain(".".join(fault.codes), 100) or "sts.fault", text)
+
+
+def _event_code(fault: Fault) -> str | None:
+    named = None if fault.detail is None else descendant(fault.detail, "EventCode")
+    candidates = ("" if named is None else _text(named), *reversed(fault.codes))
+    for candidate in candidates:
+        if _EVENT_CODE.fullmatch(candidate):
+            return candidate
+    found = _EVENT_IN_REASON.search(fault.reason)
+    return found[1] if found else None
+
+
+def _text(node: etree._Element) -> str:
+    return (node.text or "").strip()
+
+
+def _failure(rule: StsRule, code: str, detail: str) -> Failure:
+    return Failure(kind=rule.kind, code=code, detail=plain(detail), advice=rule.advice, who=rule.who, blast=rule.blast)

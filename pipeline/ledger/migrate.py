@@ -1,0 +1,94 @@
+"""Schema migrations, driven from code: there is no ini file to find or to keep in step."""
+
+from functools import cache
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
+
+from pipeline.ledger.faults import translated
+from pipeline.lodgment.errors import ConfigurationError
+
+_SCRIPTS = Path(__file__).resolve().parents[2] / "migrations"
+_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite"}
+
+
+def database_url(text: str) -> URL:
+    """The ledger's location, with or without a driver in it.
+
+    Raises:
+        ConfigurationError: `ledger.url`; the text is not quoted, it may hold a password.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise ConfigurationError("ledger.url", "the ledger's URL cannot be read") from error
+    driver = _DRIVERS.get(url.get_backend_name())
+    if driver is None or (driver == "sqlite" and not url.database):
+        raise ConfigurationError(
+            "ledger.url", "the ledger's URL must be postgresql://user@host/name or sqlite:///path/to/file"
+        )
+    return url.set(drivername=driver)
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the schema to `revision`.
+
+    Raises:
+        DependencyDownError: the database cannot be used now, or another migration is running.
+    """
+    with translated(), _connected(url) as connection:
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the schema back to `revision`, or to nothing with `base`: what the newer schema held is lost."""
+    with translated(), _connected(url) as connection:
+        command.downgrade(_config(connection), revision)
+
+
+def current(url: str) -> str | None:
+    """The schema's revision, None before the first migration."""
+    with translated(), _connected(url) as connection:
+        return revision_of(connection)
+
+
+def head() -> str:
+    """The revision that this code needs."""
+    head_revision = _scripts().get_current_head()
+    if head_revision is None:
+        raise ConfigurationError("ledger.migrations", f"no migrations are installed at {_SCRIPTS}")
+    return head_revision
+
+
+def revision_of(connection: Connection) -> str | None:
+    """`current`, on a connection that is open."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_behind(revision: str | None) -> bool:
+    """Whether the schema needs migrating for this code. A revision that we have never heard of is newer than we are."""
+    known = {script.revision for script in _scripts().walk_revisions()}
+    return revision is None or (revision in known and revision != head())
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(_SCRIPTS))
+
+
+def _config(connection: Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(_SCRIPTS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _connected(url: str) -> Connection:
+    return sa.create_engine(database_url(url), poolclass=NullPool, hide_parameters=True).connect()

@@ -1,0 +1,308 @@
+"""Every table of the ledger. A change here needs a migration; a test compares both on PostgreSQL and on SQLite."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import StrEnum
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+
+from pipeline.lodgment.states import FINAL, State
+
+
+class ArtifactKind(StrEnum):
+    """What a stored document is."""
+
+    PAYLOAD = "payload"
+    ENVELOPE = "envelope"
+    REPLY = "reply"
+    TOKEN_REPLY = "token_reply"  # noqa: S105  - a kind of document, not a secret
+
+
+class TokenState(StrEnum):
+    """Where a token key stands with its security token service."""
+
+    REQUESTED = "requested"
+    """Claimed for the first time, or again after its token expired: no token can be used."""
+    VALID = "valid"
+    FAILED = "failed"
+
+
+def utc_text(moment: datetime) -> str:
+    """UTC with microseconds, always 32 characters: sorts as it counts, and both databases read it.
+
+    Raises:
+        ValueError: `moment` is naive.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone: pass an aware datetime")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+class _UtcText(sa.types.TypeDecorator[datetime]):
+    """SQLite has no timestamp with a zone."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002  - SQLAlchemy's signature
+        return None if value is None else utc_text(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  - SQLAlchemy's signature
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class _UuidText(sa.types.TypeDecorator[UUID]):
+    """SQLite has no UUID; 36 characters sort as the UUIDs do and can be searched by prefix."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: UUID | None, dialect: Dialect) -> str | None:  # noqa: ARG002  - SQLAlchemy's signature
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> UUID | None:  # noqa: ARG002  - SQLAlchemy's signature
+        return None if value is None else UUID(value)
+
+
+Id = sa.Uuid().with_variant(_UuidText(), "sqlite")
+Moment = sa.DateTime(timezone=True).with_variant(_UtcText(), "sqlite")
+Json = sa.JSON().with_variant(JSONB(), "postgresql")
+
+
+def quoted(values: Iterable[StrEnum]) -> str:
+    """Enum values as an SQL list, in a stable order."""
+    return ", ".join(f"'{value}'" for value in sorted(values))
+
+
+NOT_FINAL = sa.text(f"state NOT IN ({quoted(FINAL)})")
+"""The predicate of the partial indexes on open lodgments; queries must repeat it to the letter to use them."""
+
+_ASLEEP = quoted(FINAL | {State.HELD})
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ix": "%(table_name)s_%(column_0_name)s_idx",
+    }
+)
+
+lodgment = sa.Table(
+    "lodgment",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("job_id", sa.Text, nullable=False, unique=True),
+    sa.Column("content_digest", sa.Text, nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("environment", sa.Text, nullable=False),
+    sa.Column("sender_id", sa.Text, nullable=False),
+    sa.Column("sender_type", sa.Text, nullable=False),
+    sa.Column("party_abn", sa.Text, nullable=False),
+    sa.Column("credential", sa.Text, nullable=False),
+    sa.Column("software_id", sa.Text),
+    sa.Column("order_key", sa.Text),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("due_date", sa.Date),
+    sa.Column("received_at", Moment, nullable=False),
+    sa.Column("payload_id", Id, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("due_at", Moment),
+    sa.Column("resume", sa.Text),
+    sa.Column("reason_code", sa.Text),
+    sa.Column("reason_text", sa.Text),
+    sa.Column("reason_who", sa.Text),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("waits", sa.Integer, nullable=False),
+    sa.Column("token_key", sa.Text),
+    sa.Column("token_expires_at", Moment),
+    sa.Column("envelope_id", Id),
+    sa.Column("attempt_id", Id),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("sent_at", Moment),
+    sa.Column("agency_reference", sa.Text),
+    sa.Column("document_number", sa.Text),
+    sa.Column("finished_at", Moment),
+    sa.Column("job", sa.Text, nullable=False),
+    sa.Column("labels", Json, nullable=False),
+    sa.CheckConstraint(f"state IN ({quoted(State)})", "state"),
+    sa.CheckConstraint(f"resume IN ({quoted(State)})", "resume"),
+    # A lodgment that nobody would ever look at again must be final or in a person's hands.
+    sa.CheckConstraint(f"(due_at IS NULL) = (state IN ({_ASLEEP}))", "due_at"),
+    # The reference comes first: it is also what people search by.
+    sa.UniqueConstraint("reference", "channel", "environment", "sender_id", name="lodgment_reference_key"),
+)
+# Every move writes to this index, so it is the only one on what moves: the columns after the first let it answer the
+# overview (how many in which state, since when) without the table.
+sa.Index(
+    "lodgment_due_at_idx",
+    lodgment.c.due_at,
+    lodgment.c.state,
+    lodgment.c.channel,
+    lodgment.c.environment,
+    lodgment.c.received_at,
+    postgresql_where=lodgment.c.due_at.is_not(None),
+    sqlite_where=lodgment.c.due_at.is_not(None),
+)
+HELD = sa.text("state = 'held'")
+sa.Index("lodgment_held_idx", lodgment.c.id, postgresql_where=HELD, sqlite_where=HELD)
+_LANE = sa.and_(lodgment.c.order_key.is_not(None), NOT_FINAL)
+sa.Index("lodgment_lane_idx", lodgment.c.order_key, lodgment.c.id, postgresql_where=_LANE, sqlite_where=_LANE)
+
+WAITING_FOR_TOKEN = sa.text("state = 'parked' AND reason_code = 'token.requested'")
+"""The predicate of the index that finds whom a new token sets free."""
+
+sa.Index(
+    "lodgment_token_idx",
+    lodgment.c.token_key,
+    lodgment.c.id,
+    postgresql_where=WAITING_FOR_TOKEN,
+    sqlite_where=WAITING_FOR_TOKEN,
+)
+
+# The three tables that grow without end are partitioned by month on PostgreSQL: their ids are ordered by time, and old
+# months are dropped whole. They have no foreign keys: each insert would lock its lodgment's row.
+attempt = sa.Table(
+    "attempt",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("lodgment_id", Id, nullable=False, index=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("worker", sa.Text, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("envelope_id", Id, nullable=False),
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("wire_started_at", Moment),
+    sa.Column("finished_at", Moment),
+    sa.Column("http_status", sa.Integer),
+    sa.Column("reply_id", Id),
+    sa.Column("content_type", sa.Text),
+    sa.Column("failure_kind", sa.Text),
+    sa.Column("failure_code", sa.Text),
+    sa.Column("failure_detail", sa.Text),
+    sa.Column("failure_advice", sa.Text),
+    sa.Column("failure_who", sa.Text),
+    sa.Column("failure_blast", sa.Text),
+    sa.Column("failure_available_after", Moment),
+    postgresql_partition_by="RANGE (id)",
+)
+
+artifact = sa.Table(
+    "artifact",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("lodgment_id", Id, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("codec", sa.Text, nullable=False),
+    sa.Column("payload_id", Id),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.CheckConstraint(f"kind IN ({quoted(ArtifactKind)})", "kind"),
+    postgresql_partition_by="RANGE (id)",
+)
+
+message_event = sa.Table(
+    "message_event",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("lodgment_id", Id, nullable=False, index=True),
+    sa.Column("attempt_id", Id, nullable=False),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("location", sa.Text),
+    sa.Column("details", Json, nullable=False),
+    sa.Column("recorded_at", Moment, nullable=False),
+    postgresql_partition_by="RANGE (id)",
+)
+
+PARTITIONED = (attempt, artifact, message_event)
+
+attachment = sa.Table(
+    "attachment",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("lodgment_id", Id, sa.ForeignKey("lodgment.id"), nullable=False, index=True),
+    sa.Column("attempt_id", Id, nullable=False),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("document_type", sa.Text),
+    sa.Column("name", sa.Text),
+    sa.Column("description", sa.Text),
+    sa.Column("url", sa.Text),
+    sa.Column("document_number", sa.Text),
+    sa.Column("recorded_at", Moment, nullable=False),
+)
+
+security_token = sa.Table(
+    "security_token",
+    metadata,
+    sa.Column("key_hash", sa.Text, primary_key=True),
+    sa.Column("environment", sa.Text, nullable=False),
+    sa.Column("sts", sa.Text, nullable=False),
+    sa.Column("applies_to", sa.Text, nullable=False),
+    sa.Column("credential", sa.Text, nullable=False),
+    sa.Column("second_party", sa.Text),
+    sa.Column("software_id", sa.Text),
+    sa.Column("claims", Json, nullable=False),
+    sa.Column("key_size", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("assertion", sa.LargeBinary),
+    sa.Column("proof_key", sa.LargeBinary),
+    sa.Column("assertion_id", sa.Text),
+    sa.Column("created_at", Moment),
+    sa.Column("expires_at", Moment),
+    sa.Column("lease_owner", sa.Text),
+    sa.Column("lease_until", Moment),
+    sa.Column("failed_code", sa.Text),
+    sa.Column("failed_text", sa.Text),
+    sa.Column("failed_who", sa.Text),
+    sa.Column("retry_at", Moment),
+    sa.Column("requested_at", Moment, nullable=False),
+    sa.Column("renewals", sa.Integer, nullable=False),
+    sa.Column("last_used_at", Moment, nullable=False),
+    sa.CheckConstraint(f"state IN ({quoted(TokenState)})", "state"),
+)
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("step", sa.Text, nullable=False),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("job_id", sa.Text),
+    sa.Column("lodgment_id", Id),
+    sa.Column("message_id", sa.Text),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("received_at", Moment, nullable=False),
+    sa.Column("released_at", Moment),
+)
+sa.Index(
+    "quarantine_kept_idx",
+    quarantine.c.id,
+    postgresql_where=quarantine.c.released_at.is_(None),
+    sqlite_where=quarantine.c.released_at.is_(None),
+)
+
+operator_action = sa.Table(
+    "operator_action",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("lodgment_id", Id, sa.ForeignKey("lodgment.id"), index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+)

@@ -1,0 +1,90 @@
+"""Secrets at rest: AES-256-GCM (NIST SP 800-38D) under keys derived from master keys by HKDF-SHA256 (RFC 5869)."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from pipeline.lodgment.errors import ConfigurationError, RefusedError
+
+MASTER_KEY_BYTES = 32
+_FORMAT = b"\x01"
+_KEY_ID_BYTES = 8
+_NONCE_BYTES = 12
+_HEADER_BYTES = len(_FORMAT) + _KEY_ID_BYTES
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _SealingKey:
+    id: bytes
+    cipher: AESGCM
+
+
+class Vault:
+    """Seals with the newest master key and opens with any that it knows, so keys are rotated by adding one in front.
+
+    A sealed blob is `format (1) | key id (8) | nonce (12) | ciphertext and tag`. Nonces are random, so that one master key
+    may seal 2**32 blobs (SP 800-38D, 8.3): at a million lodgments a day, change it every year.
+    """
+
+    def __init__(self, master_keys: Sequence[bytes]) -> None:
+        """`master_keys`, newest first, 32 random bytes each.
+
+        Raises:
+            ConfigurationError: `vault.key`, no key or one of another length.
+        """
+        if not master_keys:
+            raise ConfigurationError("vault.key", "the master key is missing: give at least one of 32 random bytes")
+        if any(len(key) != MASTER_KEY_BYTES for key in master_keys):
+            raise ConfigurationError("vault.key", f"a master key must be exactly {MASTER_KEY_BYTES} random bytes")
+        keys = [_derive(master) for master in master_keys]
+        self._newest = keys[0]
+        self._known = {key.id: key for key in keys}
+
+    def __repr__(self) -> str:
+        return f"Vault(sealing with {self._newest.id.hex()}, opening with {len(self._known)})"
+
+    def seal(self, content: bytes, context: bytes) -> bytes:
+        """`content` under the newest key. It opens only with the same `context`: the kind and id of its row."""
+        header = _FORMAT + self._newest.id
+        nonce = os.urandom(_NONCE_BYTES)
+        return header + nonce + self._newest.cipher.encrypt(nonce, content, header + context)
+
+    def open(self, sealed: bytes, context: bytes) -> bytes:
+        """What was sealed with this `context`.
+
+        Raises:
+            ConfigurationError: `vault.key_unknown`, sealed under a master key that is not configured any more.
+            RefusedError: `vault.damaged`, changed since, moved from another row, or not a sealed blob.
+        """
+        header, nonce = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES : _HEADER_BYTES + _NONCE_BYTES]
+        if not header.startswith(_FORMAT) or len(nonce) < _NONCE_BYTES:
+            raise RefusedError("vault.damaged", "not a sealed blob of this vault: it was changed after it was written")
+        key = self._known.get(header[len(_FORMAT) :])
+        if key is None:
+            raise ConfigurationError(
+                "vault.key_unknown",
+                f"sealed under master key {header[len(_FORMAT) :].hex()}, which is not configured: "
+                "add that key after the newest one",
+            )
+        try:
+            return key.cipher.decrypt(nonce, sealed[_HEADER_BYTES + _NONCE_BYTES :], header + context)
+        except InvalidTag as error:
+            raise RefusedError(
+                "vault.damaged", "a sealed blob does not open: it was changed, or moved from another row"
+            ) from error
+
+
+def _derive(master: bytes) -> _SealingKey:
+    """The sealing key and its public id, from independent outputs of HKDF so that the id tells nothing of the key."""
+    material = HKDF(
+        algorithm=SHA256(),
+        length=MASTER_KEY_BYTES + _KEY_ID_BYTES,
+        salt=None,
+        info=b"lodgment-pipeline vault 1",
+    ).derive(master)
+    return _SealingKey(material[MASTER_KEY_BYTES:], AESGCM(material[:MASTER_KEY_BYTES]))

@@ -1,0 +1,103 @@
+"""What follows a failure: a pure function from failure, tally, policy and now."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pipeline.lodgment.failures import Failure, FailureClass
+from pipeline.lodgment.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """A growing delay: `first`, then times `factor` each time, at most `cap`."""
+
+    first: timedelta
+    factor: float
+    cap: timedelta
+
+    def after(self, times: int, spread: float) -> timedelta:
+        """The delay after `times` earlier waits; `spread` in [0, 1) adds up to a fifth, so that a crowd spreads."""
+        grown = self.first.total_seconds() * self.factor ** min(times, 64)
+        return timedelta(seconds=min(grown, self.cap.total_seconds()) * (1 + spread / 5))
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How one channel and service retries. Limits count failures in a row that were charged to the lodgment."""
+
+    not_sent: Delays = Delays(timedelta(seconds=2), 2, timedelta(minutes=15))
+    unknown: Delays = Delays(timedelta(seconds=5), 3, timedelta(minutes=30))
+    unknown_limit: int = 12
+    unavailable: Delays = Delays(timedelta(seconds=30), 2, timedelta(minutes=30))
+    announced_wait_cap: timedelta = timedelta(days=14)
+    """An announced return time further away than this is not believed; the growing delay is used."""
+    poll: Delays = Delays(timedelta(seconds=60), 2, timedelta(minutes=15))
+    stale_token_limit: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What this lodgment has been through: `failures` charged in a row, `waits` that cost nothing (outages, polls)."""
+
+    failures: int = 0
+    waits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The state to go to, and the new tally. `due_at` and `resume` are set for states that the scheduler wakes."""
+
+    state: State
+    tally: Tally
+    due_at: datetime | None = None
+    resume: State | None = None
+
+
+def decide(  # noqa: PLR0911  - one return for each row of the table
+    failure: Failure,
+    tally: Tally,
+    policy: RetryPolicy,
+    now: datetime,
+    *,
+    resume: State = State.SEALED,
+    spread: float = 0.0,
+) -> Decision:
+    """One row per failure class (architecture, section 4). Holding is for what waiting cannot mend.
+
+    `resume` is the state that a parked lodgment wakes in: `sealed` after a failed submission, `received` when no token
+    could be had.
+    """
+    charged = Tally(tally.failures + 1, tally.waits)
+    waited = Tally(tally.failures, tally.waits + 1)
+    match failure.kind:
+        case FailureClass.NOT_SENT:
+            return Decision(State.PARKED, charged, now + policy.not_sent.after(tally.failures, spread), resume)
+        case FailureClass.UNKNOWN if charged.failures > policy.unknown_limit:
+            return Decision(State.HELD, charged)
+        case FailureClass.UNKNOWN:
+            return Decision(State.UNKNOWN, charged, now + policy.unknown.after(tally.failures, spread), State.SEALED)
+        case FailureClass.UNAVAILABLE:
+            return Decision(State.PARKED, waited, _back_at(failure, tally, policy, now, spread), resume)
+        case FailureClass.STALE_TOKEN if charged.failures > policy.stale_token_limit:
+            return Decision(State.HELD, charged)
+        case FailureClass.STALE_TOKEN:
+            return Decision(State.RECEIVED, charged)
+        case FailureClass.DUPLICATE:
+            return Decision(State.AWAITING, waited, now + policy.poll.after(tally.waits, spread), State.SEALED)
+        case FailureClass.OUR_DOCUMENT | FailureClass.THEIR_PERMISSION | FailureClass.OUR_CREDENTIAL:
+            return Decision(State.HELD, charged)
+
+
+def decide_poll(tally: Tally, policy: RetryPolicy, now: datetime, spread: float = 0.0) -> Decision:
+    """When to ask again about a lodgment that the agency has and has not finished."""
+    waited = Tally(0, tally.waits + 1)
+    return Decision(State.AWAITING, waited, now + policy.poll.after(tally.waits, spread), State.SEALED)
+
+
+def _back_at(failure: Failure, tally: Tally, policy: RetryPolicy, now: datetime, spread: float) -> datetime:
+    """The announced time plus up to a minute, or the growing delay when none is announced or it is absurd."""
+    announced = failure.available_after
+    if announced is not None and now < announced <= now + policy.announced_wait_cap:
+        wait = announced - now
+        return announced + min(wait / 10, timedelta(minutes=1)) * spread
+    return now + policy.unavailable.after(tally.waits, spread)

@@ -1,0 +1,148 @@
+"""One lodgment as the ledger keeps it, and the only way in which it changes: `moved`."""
+
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from enum import StrEnum
+from uuid import UUID
+
+from pipeline.lodgment.decisions import Tally
+from pipeline.lodgment.failures import Failure, Party
+from pipeline.lodgment.references import MessageReferenceNumber, TokenKeyHash
+from pipeline.lodgment.states import FINAL, State, may_follow
+
+TOKEN_REQUESTED = "token.requested"  # noqa: S105  - a reason code
+"""Parked while another worker asks for the token; the answer wakes the lodgment."""
+LANE_TURN = "lane.turn"
+"""Parked until the earlier lodgments with the same order key are final."""
+POLL_DUE = "poll.due"
+"""On its way to be asked about again."""
+WORKER_LOST = "worker.lost"
+"""The attempt's worker stopped; a reply that it still brings takes this code's place."""
+
+
+class IllegalTransitionError(RuntimeError):
+    """A stage asked for an arrow that the table does not have: a defect in the stage, never in the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a lodgment is where it is: a searchable code, plain words, and who must act."""
+
+    code: str
+    text: str
+    who: Party = Party.NOBODY
+
+    @classmethod
+    def of(cls, failure: Failure) -> "Reason":
+        """The reason that a failure gives: our advice first, then what the other side said."""
+        text = f"{failure.advice} [{failure.detail}]" if failure.detail else failure.advice
+        return cls(failure.code, text, failure.who)
+
+
+@dataclass(frozen=True, slots=True)
+class Lodgment:
+    """A row of the ledger. Times are aware, in UTC. `version` counts the moves and guards each of them."""
+
+    id: UUID
+    reference: MessageReferenceNumber
+    job_id: str
+    content_digest: str
+    channel: str
+    service: str
+    action: str
+    environment: str
+    sender_id: str
+    sender_type: str
+    party_abn: str
+    credential: str
+    software_id: str | None
+    order_key: str | None
+    priority: int
+    due_date: date | None
+    received_at: datetime
+    payload_id: UUID
+    state: State
+    version: int = 0
+    due_at: datetime | None = None
+    """When the scheduler looks again: to wake what waits, to repeat what is stuck; None once final or held."""
+    resume: State | None = None
+    """The state in which a waiting lodgment goes on."""
+    reason: Reason | None = None
+    tally: Tally = field(default_factory=Tally)
+    token_key: TokenKeyHash | None = None
+    token_expires_at: datetime | None = None
+    envelope_id: UUID | None = None
+    attempt_id: UUID | None = None
+    """The latest attempt."""
+    attempts: int = 0
+    sent_at: datetime | None = None
+    """When the first attempt was claimed; from then on the lodgment cannot be cancelled."""
+    agency_reference: str | None = None
+    document_number: str | None = None
+    finished_at: datetime | None = None
+
+    def moved(
+        self,
+        state: State,
+        *,
+        due_at: datetime | None = None,
+        resume: State | None = None,
+        reason: Reason | None = None,
+        tally: Tally | None = None,
+    ) -> "Lodgment":
+        """This lodgment in its next state, one version on; the ledger writes it only if nobody else moved it first.
+
+        Raises:
+            IllegalTransitionError: the table has no such arrow, a waiting state lacks its wake-up time, or a lodgment
+                that was sent would be cancelled.
+        """
+        if not may_follow(self.state, state):
+            raise IllegalTransitionError(f"{self.state} → {state} ({self.id})")
+        if state is State.CANCELLED and self.sent_at is not None:
+            raise IllegalTransitionError(f"{self.id} was sent at {self.sent_at.isoformat()}: it cannot be cancelled")
+        asleep = state in FINAL or state is State.HELD
+        if asleep != (due_at is None):
+            raise IllegalTransitionError(f"{state} {'takes no' if asleep else 'needs a'} due_at ({self.id})")
+        return replace(
+            self,
+            state=state,
+            version=self.version + 1,
+            due_at=due_at,
+            resume=resume,
+            reason=reason,
+            tally=self.tally if tally is None else tally,
+        )
+
+
+class Purpose(StrEnum):
+    """Why an attempt was made; every one carries the same message reference number."""
+
+    SUBMIT = "submit"
+    RESUBMIT = "resubmit"
+    """After an unknown or refused attempt."""
+    POLL = "poll"
+    """To ask for the outcome of what the agency already has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One sending, append-only: written before the socket opens, completed once.
+
+    `wire_started_at` is None while no byte can have left. `failure` is set when no whole reply arrived; `reply_id` when
+    one did.
+    """
+
+    id: UUID
+    lodgment_id: UUID
+    number: int
+    purpose: Purpose
+    worker: str
+    url: str
+    envelope_id: UUID
+    started_at: datetime
+    wire_started_at: datetime | None = None
+    finished_at: datetime | None = None
+    http_status: int | None = None
+    reply_id: UUID | None = None
+    content_type: str | None = None
+    failure: Failure | None = None

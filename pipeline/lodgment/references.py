@@ -1,0 +1,52 @@
+"""References: time-ordered ids, message reference numbers, token keys."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import NewType
+from uuid import UUID
+
+MessageReferenceNumber = NewType("MessageReferenceNumber", str)
+"""Allocated once per lodgment, before anything is sent, and used by every attempt: at most 50 characters."""
+
+TokenKeyHash = NewType("TokenKeyHash", str)
+"""64 hex digits that stand for a `TokenKey` in tables and messages."""
+
+
+def uuid7(now: datetime, entropy: bytes) -> UUID:
+    """A time-ordered id (RFC 9562, 5.7): 48 bits of milliseconds, then 74 of the 80 bits in `entropy` (10 bytes)."""
+    milliseconds = int(now.timestamp() * 1000)
+    tail = int.from_bytes(entropy[:10], "big")
+    value = milliseconds << 80 | tail
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
+
+
+def earliest_id(moment: datetime) -> UUID:
+    """The smallest id that could have been made at `moment`: a bound for range scans and monthly partitions."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
+def message_reference_number(lodgment_id: UUID) -> MessageReferenceNumber:
+    """The lodgment's own id as text: 36 characters, unique for every sender and channel without asking anybody."""
+    return MessageReferenceNumber(str(lodgment_id))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKey:
+    """Everything that makes two security tokens interchangeable; leave one out and a token reaches another employer."""
+
+    environment: str
+    sts: str
+    applies_to: str
+    credential: str
+    second_party: str | None
+    software_id: str | None
+    claims: tuple[str, ...]
+    key_size: int
+
+    def hash(self) -> TokenKeyHash:
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return TokenKeyHash(hashlib.sha256(canonical.encode()).hexdigest())

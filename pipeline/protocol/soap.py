@@ -1,0 +1,131 @@
+"""SOAP 1.2 over HTTP: the envelope around a spliced payload, and replies and faults read leniently."""
+
+from dataclasses import dataclass
+
+from lxml import etree
+
+from pipeline.protocol.fragments import free_suffix, prefix_names, signed_form, start_tag
+from pipeline.protocol.namespaces import Ns
+from pipeline.protocol.wsse import Part
+from pipeline.protocol.xml import XmlError, local_name, parse
+
+CONTENT_TYPE = "application/soap+xml; charset=utf-8"
+_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
+_PREFIXES = prefix_names("soap", "wsu", "msg")
+_FAULT_LIMIT = 20
+"""Nested subcodes that are read; the guide knows two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Prefixes that no declaration of the payload can collide with (Exclusive C14N 1.0, 3), chosen once per message."""
+
+    soap: str
+    wsu: str
+    message: str
+
+    @classmethod
+    def around(cls, payload: bytes) -> "Frame":
+        suffix = free_suffix(_PREFIXES, payload)
+        return cls(f"soap{suffix}", f"wsu{suffix}", f"msg{suffix}")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A soap:Body around a payload: `head + payload + tail` in the message. `part` is what signatures cover."""
+
+    head: bytes
+    tail: bytes
+    part: Part
+
+
+def request_body(frame: Frame, body_id: str, namespace: str, header: str, payload: bytes) -> Body:
+    """A Body with one child, `request` in the message's `namespace`: `header`, a canonical fragment, then the payload.
+
+    The payload is digested where it is and never copied.
+    """
+    request = f"{frame.message}:request"
+    body = start_tag(f"{frame.soap}:Body", {frame.soap: Ns.SOAP, frame.wsu: Ns.WSU}, {f"{frame.wsu}:Id": body_id})
+    head = f"{body}{start_tag(request, {frame.message: namespace})}{header}".encode()
+    tail = f"</{request}></{frame.soap}:Body>".encode()
+    return Body(head, tail, Part.of(body_id, head, signed_form(payload), tail))
+
+
+def envelope_start(frame: Frame, security: bytes | None) -> bytes:
+    """Everything before the Body: the declaration, and the Security header where there is one.
+
+    `security` is the content of `wsse:Security`, which a receiver must understand (SOAP 1.2 part 1, 5.2.3).
+    """
+    envelope = start_tag(f"{frame.soap}:Envelope", {frame.soap: Ns.SOAP})
+    if security is None:
+        return _DECLARATION + envelope.encode()
+    must = {f"{frame.soap}:mustUnderstand": "true"}
+    opening = f"{envelope}<{frame.soap}:Header>{start_tag('wsse:Security', {'wsse': Ns.WSSE}, must)}"
+    return b"".join((_DECLARATION, opening.encode(), security, f"</wsse:Security></{frame.soap}:Header>".encode()))
+
+
+def envelope_end(frame: Frame) -> bytes:
+    return f"</{frame.soap}:Envelope>".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A SOAP fault: unsigned, so nothing in it is more than a claim. `codes` are local names, the outermost first."""
+
+    codes: tuple[str, ...]
+    reason: str
+    detail: etree._Element | None
+
+
+def read_envelope(document: bytes) -> etree._Element | Fault:
+    """The single child of the Body, or the fault. SOAP 1.1 is read too: version faults and older gateways write it.
+
+    Raises:
+        XmlError: not XML, or no envelope with one child in its Body (`soap.envelope`, `soap.body`).
+    """
+    root = parse(document)
+    name = etree.QName(root)
+    if name.localname != "Envelope" or name.namespace not in {Ns.SOAP, Ns.SOAP11}:
+        raise XmlError("soap.envelope", "the root element is not a SOAP envelope")
+    bodies = root.findall(f"{{{name.namespace}}}Body")
+    children = [child for body in bodies for child in body.iterchildren("*")]
+    if len(bodies) != 1 or len(children) != 1:
+        raise XmlError("soap.body", "there is not one Body with one child (WIG 3.3)")
+    if children[0].tag == Ns.SOAP("Fault"):
+        return _fault(children[0])
+    if children[0].tag == Ns.SOAP11("Fault"):
+        return _fault_of_soap_1_1(children[0])
+    return children[0]
+
+
+def _fault(fault: etree._Element) -> Fault:
+    """Nested Subcodes hold QNames whose prefixes vary between gateways: only their local names are compared."""
+    codes: list[str] = []
+    level = fault.find(Ns.SOAP("Code"))
+    while level is not None and len(codes) < _FAULT_LIMIT:
+        codes.append(_local(level.findtext(Ns.SOAP("Value"), "")))
+        level = level.find(Ns.SOAP("Subcode"))
+    texts = fault.findall(f"{Ns.SOAP('Reason')}/{Ns.SOAP('Text')}")
+    return Fault(tuple(codes), " ".join(_text(text) for text in texts), fault.find(Ns.SOAP("Detail")))
+
+
+def _fault_of_soap_1_1(fault: etree._Element) -> Fault:
+    """Codes may be refined after a dot: `Client.Authentication` (SOAP 1.1, 4.4.1)."""
+    code = _local(fault.findtext("faultcode", ""))
+    side, _, refinement = code.partition(".")
+    named = {"Client": "Sender", "Server": "Receiver"}.get(side)
+    codes = (code,) if named is None else (named, refinement) if refinement else (named,)
+    return Fault(codes, fault.findtext("faultstring", ""), fault.find("detail"))
+
+
+def _local(qname: str) -> str:
+    return qname.strip().rpartition(":")[2]
+
+
+def _text(node: etree._Element) -> str:
+    return str(node.xpath("string()"))
+
+
+def descendant(node: etree._Element, name: str) -> etree._Element | None:
+    """The first element below `node` with this local name, in any namespace."""
+    return next((below for below in node.iterdescendants("*") if local_name(below) == name), None)

@@ -1,0 +1,171 @@
+"""Drives any stage: take a batch, handle it, publish what follows, ack last. The one place that catches everything."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from pipeline.broker.port import Broker, Delivery, Exchange, Outgoing, Subscription
+from pipeline.lodgment.errors import DependencyDownError, PipelineError
+from pipeline.lodgment.states import Step
+from pipeline.stages.contract import Stage
+from pipeline.stages.quarantine import CODE_HEADER, REASON_HEADER, STEP_HEADER
+from pipeline.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
+
+
+class Activity(Protocol):
+    """Something that runs until it is told to stop, and then finishes what it has in hand."""
+
+    def stop(self) -> None: ...
+
+    async def run(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a stage is fed: at most `batch * overlap` deliveries are in hand."""
+
+    batch: int = 50
+    linger: float = 0.01
+    """Seconds to wait for a batch to fill once its first delivery is there."""
+    overlap: int = 2
+    """Batches handled at the same time."""
+    first_pause: float = 0.2
+    longest_pause: float = 15.0
+    """Seconds between tries while the ledger or the broker is down."""
+
+
+class Runner:
+    """One stage at work on its queue until told to stop."""
+
+    def __init__(self, stage: Stage, broker: Broker, pace: Pace, metrics: Metrics) -> None:
+        self._stage = stage
+        self._broker = broker
+        self._pace = pace
+        self._metrics = metrics
+        self._stopping = asyncio.Event()
+        self._at_work: set[asyncio.Task[None]] = set()
+
+    def stop(self) -> None:
+        """Finish and ack what is in hand, take nothing new; `run` then returns."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        subscription = await self._broker.subscribe(self._stage.step, self._pace.batch * self._pace.overlap)
+        free = asyncio.Semaphore(self._pace.overlap)
+        stopped = asyncio.create_task(self._stopping.wait())
+        try:
+            while not self._stopping.is_set():
+                await free.acquire()
+                batch = await self._next(subscription, stopped)
+                if not batch:
+                    break
+                task = asyncio.create_task(self._work(subscription, batch))
+                self._at_work.add(task)
+                task.add_done_callback(self._at_work.discard)
+                task.add_done_callback(lambda _: free.release())
+            await asyncio.gather(*self._at_work)
+        finally:
+            stopped.cancel()
+            await subscription.close()
+
+    async def _next(self, subscription: Subscription, stopped: "asyncio.Task[bool]") -> list[Delivery]:
+        """The next batch, or nothing when it is time to stop; what a cancelled take held goes back to the queue."""
+        take = asyncio.create_task(subscription.take(self._pace.batch, self._pace.linger))
+        await asyncio.wait({take, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if take.done():
+            return take.result()
+        take.cancel()
+        await asyncio.gather(take, return_exceptions=True)
+        return []
+
+    async def _work(self, subscription: Subscription, batch: Sequence[Delivery]) -> None:
+        """Handle until everything is settled: wait out what is down, halve what fails, quarantine the last one."""
+        waiting = list(batch)
+        seconds = self._pace.first_pause
+        while waiting:
+            try:
+                await self._handle(subscription, waiting)
+            except DependencyDownError as error:
+                self._metrics.dependency_down(self._stage.step, error.code)
+                log.warning("runner.dependency_down", step=self._stage.step, code=error.code, in_hand=len(waiting))
+                if self._stopping.is_set():
+                    return
+                await pause(self._stopping, seconds)
+                seconds = min(seconds * 2, self._pace.longest_pause)
+            except Exception as error:  # noqa: BLE001  - the one broad except: it ends in halves, then in quarantine
+                if len(waiting) > 1:
+                    half = len(waiting) // 2
+                    await self._work(subscription, waiting[:half])
+                    await self._work(subscription, waiting[half:])
+                    return
+                await self._quarantine(subscription, waiting.pop(), error)
+
+    async def _handle(self, subscription: Subscription, waiting: list[Delivery]) -> None:
+        with self._metrics.handling(self._stage.step, len(waiting)):
+            async for settled in self._stage.handle(tuple(waiting)):
+                if settled.publications:
+                    await self._broker.publish(settled.publications)
+                await subscription.ack(settled.deliveries)
+                self._metrics.settled(self._stage.step, len(settled.deliveries))
+                done = {id(delivery) for delivery in settled.deliveries}
+                waiting[:] = [delivery for delivery in waiting if id(delivery) not in done]
+
+    async def _quarantine(self, subscription: Subscription, delivery: Delivery, error: Exception) -> None:
+        """Keep the poison with its reason. Published before it is acked: a crash between the two only repeats it."""
+        code = error.code if isinstance(error, PipelineError) else f"defect.{type(error).__name__}"
+        log.error("runner.poison", step=self._stage.step, code=code, message=delivery.message_id, exc_info=error)
+        self._metrics.poison(self._stage.step)
+        headers = {STEP_HEADER: str(self._stage.step), CODE_HEADER: code, REASON_HEADER: _safe(error)}
+        kept = Outgoing(Exchange.STEPS, Step.QUARANTINE, delivery.body, delivery.message_id, headers)
+        while True:
+            try:
+                await self._broker.publish([kept])
+                await subscription.ack([delivery])
+            except DependencyDownError:
+                if self._stopping.is_set():
+                    return
+                await pause(self._stopping, self._pace.longest_pause)
+            else:
+                return
+
+
+def _safe(error: Exception) -> str:
+    """A reason that can be shown: our own texts quote no payload; of foreign exceptions only the type is told."""
+    return str(error)[:1000] if isinstance(error, PipelineError) else f"unexpected {type(error).__name__}; see the log"
+
+
+class Periodic:
+    """A loop that no delivery drives. `work` says whether there is more to do at once."""
+
+    def __init__(self, name: str, work: Callable[[], Awaitable[bool]], every: float, metrics: Metrics) -> None:
+        self._name = name
+        self._work = work
+        self._every = every
+        self._metrics = metrics
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                more = await self._work()
+            except DependencyDownError as error:
+                self._metrics.dependency_down(self._name, error.code)
+                log.warning("periodic.dependency_down", name=self._name, code=error.code)
+                more = False
+            if not more:
+                await pause(self._stopping, self._every)
+
+
+async def pause(stopping: asyncio.Event, seconds: float) -> None:
+    """Wait, but not longer than until it is time to stop."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)

@@ -1,0 +1,203 @@
+"""The folder that holds a sandbox: its authority, keys, credentials and book. Made once, reused afterwards."""
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from stdnum.au import abn as abn_rules
+
+from pipeline.protocol import synthetic_keystore
+from pipeline.protocol.credential import Credential
+from pipeline.sandbox import certificates
+from pipeline.sandbox.certificates import KeyPair
+
+APPLIES_TO = "https://m2m.sandbox.asic.invalid"
+"""The one relying party that the sandbox's token service knows."""
+_README = """SYNTHETIC. Keys, certificates, ABNs and lodgments in this folder were generated for a local sandbox.
+Nothing in it is known to any agency. Delete the folder to start afresh.
+"""
+
+
+class Standing(StrEnum):
+    """What the token service knows of a credential."""
+
+    GOOD = "good"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    UNKNOWN = "unknown"
+    """Issued by the right authority and on nobody's list."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCredential:
+    """A machine credential as the services see it. `fingerprint` is the SHA-256 of its certificate in hex."""
+
+    id: str
+    abn: str
+    name: str
+    fingerprint: str
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A sandbox's folder, read. Everything in it is synthetic."""
+
+    path: Path
+    authority: x509.Certificate
+    sts: KeyPair
+    relying_party: KeyPair
+    credentials: tuple[KnownCredential, ...]
+
+    @property
+    def applies_to(self) -> str:
+        return APPLIES_TO
+
+    @property
+    def ca_file(self) -> Path:
+        """The root that a client must trust to talk to the sandbox over TLS."""
+        return self.path / "ca.pem"
+
+    @property
+    def tls_file(self) -> Path:
+        return self.path / "tls.pem"
+
+    @property
+    def keystore_file(self) -> Path:
+        return self.path / "keystore.xml"
+
+    @property
+    def keystore_password_file(self) -> Path:
+        return self.path / "keystore.password"
+
+    @property
+    def basic_user(self) -> str:
+        return "synthetic-agent"
+
+    @property
+    def basic_password_file(self) -> Path:
+        """For the gateway's user name and password variant (WIG 5.2)."""
+        return self.path / "basic.password"
+
+    @property
+    def book_file(self) -> Path:
+        return self.path / "book.sqlite"
+
+    def credential(self, standing: Standing = Standing.GOOD) -> KnownCredential:
+        """The first credential of that standing; the first good one is the default of jobs that name none."""
+        return next(one for one in self.credentials if one.standing is standing)
+
+    def by_fingerprint(self) -> Mapping[str, KnownCredential]:
+        """The credentials on the services' list."""
+        return {one.fingerprint: one for one in self.credentials if one.standing is not Standing.UNKNOWN}
+
+
+def synthetic_abn(number: int) -> str:
+    """An ABN with right check digits in a range kept for synthetic businesses: `<check>9990<number>`."""
+    digits = f"9990{number:05d}"
+    return f"{abn_rules.calc_check_digits(digits)}{digits}"
+
+
+def open_home(path: Path, now: datetime) -> Home:
+    """The sandbox's folder at `path`, created whole when it is not there yet."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            _create(making, now)
+            _put_in_place(making, path)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    return _read(path)
+
+
+def _put_in_place(making: Path, path: Path) -> None:
+    try:
+        making.rename(path)
+    except OSError:
+        # Two processes started at once, and the other one was first: its home is as good.
+        if not (path / "credentials.json").exists():
+            raise
+
+
+def _create(path: Path, now: datetime) -> None:
+    root = certificates.root_authority(now)
+    authority = certificates.credential_authority(root, now)
+    known, credentials = _machine_credentials(root, authority, now)
+    password = secrets.token_urlsafe(18)
+    _write(path / "README.txt", _README.encode())
+    _write(path / "ca.pem", root.certificate.public_bytes(Encoding.PEM))
+    _write(path / "authority.pem", authority.certificate.public_bytes(Encoding.PEM))
+    _write(path / "tls.pem", _pem(certificates.server_certificate(root, now)))
+    _write(path / "sts.pem", _pem(certificates.service_certificate(root, "Sandbox Security Token Service", now)))
+    _write(path / "relying-party.pem", _pem(certificates.service_certificate(root, "Sandbox ASIC Gateway", now)))
+    _write(path / "keystore.password", password.encode())
+    _write(path / "basic.password", secrets.token_urlsafe(18).encode())
+    _write(path / "keystore.xml", synthetic_keystore.write(credentials, password, secrets.token_bytes(32)))
+    _write(path / "credentials.json", json.dumps([asdict(one) for one in known], indent=2).encode())
+
+
+def _machine_credentials(
+    root: KeyPair, authority: KeyPair, now: datetime
+) -> tuple[list[KnownCredential], list[Credential]]:
+    known: list[KnownCredential] = []
+    credentials: list[Credential] = []
+    wanted = (
+        ("SyntheticAgent", Standing.GOOD),
+        ("SyntheticPayroll", Standing.GOOD),
+        ("SyntheticBroker", Standing.GOOD),
+        ("SyntheticExpired", Standing.EXPIRED),
+        ("SyntheticRevoked", Standing.REVOKED),
+        ("SyntheticUnknown", Standing.UNKNOWN),
+    )
+    for number, (name, standing) in enumerate(wanted, start=1):
+        abn = synthetic_abn(number)
+        start = now - timedelta(days=731 if standing is Standing.EXPIRED else 1)
+        pair = certificates.machine_credential(authority, abn, name, start, start + timedelta(days=730))
+        der = pair.certificate.public_bytes(Encoding.DER)
+        identity = f"ABRD:{abn}_{name}"
+        known.append(KnownCredential(identity, abn, name, hashlib.sha256(der).hexdigest(), standing))
+        chain = (authority.certificate, root.certificate)
+        credentials.append(Credential(identity, abn, name, pair.certificate, der, pair.key, chain))
+    return known, credentials
+
+
+def _read(path: Path) -> Home:
+    fields = json.loads((path / "credentials.json").read_bytes())
+    return Home(
+        path=path,
+        authority=x509.load_pem_x509_certificate((path / "authority.pem").read_bytes()),
+        sts=_key_pair(path / "sts.pem"),
+        relying_party=_key_pair(path / "relying-party.pem"),
+        credentials=tuple(KnownCredential(**{**one, "standing": Standing(one["standing"])}) for one in fields),
+    )
+
+
+def _pem(pair: KeyPair) -> bytes:
+    key = pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pair.certificate.public_bytes(Encoding.PEM) + key
+
+
+def _key_pair(path: Path) -> KeyPair:
+    content = path.read_bytes()
+    key = load_pem_private_key(content, password=None)
+    if not isinstance(key, RSAPrivateKey):
+        raise TypeError(f"{path} does not hold an RSA key")
+    return KeyPair(x509.load_pem_x509_certificate(content), key)
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)

@@ -1,0 +1,211 @@
+"""The sandbox on a TLS port: MAS-ST, the ASIC gateway, and a control door that only a sandbox has."""
+
+import asyncio
+import json
+import signal
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+from aiohttp import web
+from pydantic import ValidationError
+
+from pipeline.protocol.xml import DOCUMENT_LIMIT
+from pipeline.sandbox.asic import Answer, Gateway, unavailable
+from pipeline.sandbox.asic_messages import SERVICES, asic_fault, wsdl
+from pipeline.sandbox.book import Book
+from pipeline.sandbox.home import Home, open_home
+from pipeline.sandbox.scenarios import Delivery
+from pipeline.sandbox.soap import Reply, fault
+from pipeline.sandbox.sts import STS_PATH, TokenService, Variant
+from pipeline.sandbox.sts_faults import Event, event_fault
+from pipeline.sandbox.trouble import ServiceName, Trouble, Weather
+
+_SOAP = "application/soap+xml"
+_PAGE = 1_000
+log = structlog.get_logger(__name__)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Sandbox:
+    """Both services on one port; port 0 takes a free one. Use it as an asynchronous context manager."""
+
+    def __init__(
+        self,
+        home: Home,
+        *,
+        host: str = "localhost",
+        port: int = 0,
+        variant: Variant = Variant.RECORDED,
+        secret_bytes: int | None = None,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self.home = home
+        self._host = host
+        self._port = port
+        self._clock = clock
+        self._sts = TokenService(home, variant, secret_bytes)
+        self._book: Book[Answer] = Book(home.book_file)
+        self._gateway = Gateway(home, self._book)
+        self._weather: dict[ServiceName, Weather] = {}
+        self._running = AsyncExitStack()
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port: the gateway's base address."""
+        return f"https://{self._host}:{self._port}"
+
+    @property
+    def sts_url(self) -> str:
+        """The token service, with its path."""
+        return self.url + STS_PATH
+
+    def script(self, trouble: Trouble) -> None:
+        """Put one service in trouble, or out of it."""
+        self._weather[trouble.service] = Weather(trouble, self._clock())
+
+    async def __aenter__(self) -> Self:
+        self._running.enter_context(self._book)
+        application = web.Application(client_max_size=DOCUMENT_LIMIT)
+        application.add_routes(
+            [
+                web.post(STS_PATH, self._issue),
+                web.get("/gateway/{port}", self._describe),
+                web.post("/sandbox/script", self._set_trouble),
+                web.get("/sandbox/book", self._show_book),
+                web.get("/sandbox/health", self._health),
+                web.post("/{anything:.*}", self._lodge),
+            ]
+        )
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        self._running.push_async_callback(runner.cleanup)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.home.tls_file)
+        listener = socket.create_server((self._host, self._port), backlog=1024)
+        self._port = listener.getsockname()[1]
+        await web.SockSite(runner, listener, ssl_context=context).start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._running.aclose()
+
+    async def _issue(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        if await self._struck("sts"):
+            return _response(fault(event_fault(Event.INTERNAL)))
+        return _response(self._sts.answer(body, request.path, self._clock()))
+
+    async def _lodge(self, request: web.Request) -> web.StreamResponse:
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return _response(fault(asic_fault("FAULT.TOOBIG", "Request size limit exceeded")))
+        if await self._struck("asic"):
+            return _response(fault(unavailable()))
+        authorization = request.headers.get("Authorization")
+        answer = await self._gateway.answer(body, request.path, authorization, self._clock())
+        return await _deliver(request, answer)
+
+    async def _struck(self, service: ServiceName) -> bool:
+        weather = self._weather.get(service)
+        if weather is None:
+            return False
+        await asyncio.sleep(weather.trouble.latency)
+        return weather.strikes(self._clock())
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        service = next((one for one in SERVICES if one.path == request.path), None)
+        if service is None or "wsdl" not in {name.casefold() for name in request.query}:
+            raise web.HTTPNotFound
+        return web.Response(body=wsdl(service, self.url + service.path), content_type="text/xml")
+
+    async def _set_trouble(self, request: web.Request) -> web.Response:
+        try:
+            self.script(Trouble.model_validate_json(await request.read()))
+        except ValidationError as error:
+            raise web.HTTPBadRequest(text=error.json(include_input=False, include_url=False)) from error
+        return web.Response(status=204)
+
+    async def _show_book(self, request: web.Request) -> web.StreamResponse:
+        """JSON lines, all of them or those of one `reference`."""
+        response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
+        await response.prepare(request)
+        offset = 0
+        while lines := await self._book.lines(_PAGE, offset, request.query.get("reference")):
+            offset += len(lines)
+            await response.write(b"".join(json.dumps(asdict(line)).encode() + b"\n" for line in lines))
+        await response.write_eof()
+        return response
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok", "synthetic": True})
+
+
+def serve(home: Path, host: str, port: int) -> None:
+    """Run a sandbox until SIGINT or SIGTERM. Blocks."""
+    asyncio.run(_serve(home, host, port))
+
+
+async def _serve(path: Path, host: str, port: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with Sandbox(open_home(path, _utc_now()), host=host, port=port) as sandbox:
+        log.info("sandbox.started", url=sandbox.url, sts_url=sandbox.sts_url, home=str(path))
+        await stop.wait()
+
+
+def _response(reply: Reply) -> web.Response:
+    return web.Response(status=reply.status, body=reply.body, content_type=_SOAP, charset="utf-8")
+
+
+async def _deliver(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """The reply as the script wants it to leave, or not to."""
+    match answer.delivery:
+        case Delivery.WHOLE:
+            return _response(answer.reply)
+        case Delivery.LATE:
+            await asyncio.sleep(answer.seconds)
+            return _response(answer.reply)
+        case Delivery.HALF:
+            response = web.StreamResponse(status=answer.reply.status, headers={"Content-Type": _SOAP})
+            response.content_length = len(answer.reply.body)
+            await response.prepare(request)
+            await response.write(answer.reply.body[: len(answer.reply.body) // 2])
+            _close(request)
+            return response
+        case Delivery.LOST:
+            _close(request)
+        case Delivery.RESET:
+            _reset(request)
+    return web.Response()
+
+
+def _close(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.close()
+
+
+def _reset(request: web.Request) -> None:
+    """Closing with a linger time of zero sends RST (socket(7))."""
+    transport = request.transport
+    if transport is not None:
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()

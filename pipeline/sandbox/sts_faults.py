@@ -1,0 +1,103 @@
+"""The faults of MAS-ST (service definition, 4.1.4 and 4.2): codes as data, in the shape in which they are sent."""
+
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipeline.protocol.namespaces import Ns
+from pipeline.sandbox.soap import FaultError, Name, node
+
+
+class Event(StrEnum):
+    """Event codes that the sandbox can send."""
+
+    INTERNAL = "E1001"
+    TOKEN_TYPE = "E2001"  # noqa: S105  - an event code, not a secret
+    RELYING_PARTY = "E2003"
+    REVOKED = "E2014"
+    EXPIRED = "E2015"
+    NOT_YET_VALID = "E2017"
+    AUTHORITY = "E2020"
+    CORRUPT = "E2029"
+    NOT_RECOGNISED = "E2169"
+    CLAIM_UNAVAILABLE = "E2182"
+    CLAIM_UNKNOWN = "E2183"
+    REQUEST_TYPE = "E9000"
+    NO_APPLIES_TO = "E9001"
+    ALGORITHM = "E9003"
+    SECURITY = "E9004"
+
+
+def _wst(local: str) -> Name:
+    return Name(local, "wst", Ns.WST.value)
+
+
+def _wsse(local: str) -> Name:
+    return Name(local, "wsse", Ns.WSSE.value)
+
+
+INVALID_REQUEST = _wst("InvalidRequest")
+REQUEST_FAILED = _wst("RequestFailed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    subcode: Name | None
+    description: str
+    advice: str = "Correct the request, or ask the software's provider."
+
+
+_ROWS = {
+    Event.INTERNAL: _Row(None, "Service is not available.", "Re-attempt the request."),
+    Event.TOKEN_TYPE: _Row(REQUEST_FAILED, "The token type specified in the request was not recognised."),
+    Event.RELYING_PARTY: _Row(REQUEST_FAILED, "The relying party in the AppliesTo element is not recognised."),
+    Event.REVOKED: _Row(
+        _wsse("FailedAuthentication"), "Business User Credential has been revoked.", "Obtain a new credential."
+    ),
+    Event.EXPIRED: _Row(
+        _wsse("FailedAuthentication"), "Business User Credential has expired.", "Obtain a new credential."
+    ),
+    Event.NOT_YET_VALID: _Row(_wsse("FailedAuthentication"), "The credential's validity starts in the future."),
+    Event.AUTHORITY: _Row(
+        _wsse("FailedAuthentication"), "The Credential Authority that issued the credential is not recognised."
+    ),
+    Event.CORRUPT: _Row(_wsse("FailedAuthentication"), "The credential could not be processed and may be corrupt."),
+    Event.NOT_RECOGNISED: _Row(_wsse("FailedAuthentication"), "The credential supplied is not recognised."),
+    Event.CLAIM_UNAVAILABLE: _Row(REQUEST_FAILED, "A mandatory claim could not be provided."),
+    Event.CLAIM_UNKNOWN: _Row(INVALID_REQUEST, "A mandatory request was made for an unrecognised claim."),
+    Event.REQUEST_TYPE: _Row(REQUEST_FAILED, "An unknown request type was encountered in the message."),
+    Event.NO_APPLIES_TO: _Row(_wst("MissingAppliesTo"), "The AppliesTo element of the RST was not supplied."),
+    Event.ALGORITHM: _Row(_wsse("UnsupportedAlgorithm"), "An unsupported signature algorithm was used."),
+    Event.SECURITY: _Row(_wsse("InvalidSecurity"), "An error was discovered processing the wsse:Security header."),
+}
+
+
+def event_fault(event: Event, note: str = "") -> FaultError:
+    """The fault of one event code. `note` is the sandbox's own hint, for whoever is building a client."""
+    row = _ROWS[event]
+    severity = "Severe" if event is Event.INTERNAL else "Normal"
+    description = f"{row.description} {note}".strip()
+    # E1xxx and E2xxx are qualified names; E9xxx stand bare in the table (4.2).
+    bare = event.value.startswith("E9")
+    own = Name(event.value) if bare else Name(event.value, "v", Ns.VANGUARD_FAULT.value)
+    reason = (
+        f"{description} Event Code: [{event.value}]. Event Severity: [{severity}]. Event Description: [{description}]. "
+        f"User Advice: [{row.advice}]. Agency Reference: []. MAS-ST Reference: [{uuid.uuid4()}]. Transaction Id: []."
+    )
+    tag = Ns.VANGUARD_FAULT
+    detail = node(
+        tag("STSFault"),
+        node(tag("EventCode"), event.value),
+        node(tag("EventSeverity"), severity),
+        node(tag("EventDescription"), description),
+        node(tag("UserAdvice"), row.advice),
+        prefixes={"v": tag.value},
+    )
+    if row.subcode is None:
+        return FaultError.by_receiver((own,), reason, (detail,))
+    return FaultError((row.subcode, own), reason, detail=(detail,))
+
+
+def invalid_request(note: str) -> FaultError:
+    """`wst:InvalidRequest` without an event code, for what the table has none (4.1.2)."""
+    return FaultError((INVALID_REQUEST,), f"The request was invalid or malformed. {note}")

@@ -1,0 +1,50 @@
+"""Trouble for a whole service, scripted over HTTP or by a test: outages, latency, a share of faults."""
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ServiceName = Literal["sts", "asic"]
+
+
+class Trouble(BaseModel):
+    """What to do to one service. Replaces what was scripted for it; the defaults lift everything.
+
+    `outage` answers every request with the service's own fault for being unavailable, for `seconds` or until lifted.
+    `latency` in seconds delays every reply. `fault_rate` is the share of requests that meet that fault by chance; the
+    same `seed` gives the same sequence.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    service: ServiceName
+    outage: bool = False
+    seconds: float | None = Field(default=None, ge=0, le=86_400)
+    latency: float = Field(default=0.0, ge=0, le=600)
+    fault_rate: float = Field(default=0.0, ge=0, le=1)
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Weather:
+    """The trouble that one service is in."""
+
+    trouble: Trouble
+    since: datetime
+    _chance: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.trouble.seed)  # noqa: S311  - repeatable trouble, not a secret
+
+    def strikes(self, now: datetime) -> bool:
+        """Whether this request meets the fault."""
+        if self.trouble.outage and not self._over(now):
+            return True
+        return self._chance.random() < self.trouble.fault_rate
+
+    def _over(self, now: datetime) -> bool:
+        seconds = self.trouble.seconds
+        return seconds is not None and now >= self.since + timedelta(seconds=seconds)

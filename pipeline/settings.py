@@ -1,0 +1,172 @@
+"""Settings: a TOML file named by LODGE_SETTINGS_FILE, then LODGE_* variables over it. Secrets come from files only."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from pipeline.lodgment.errors import ConfigurationError
+from pipeline.lodgment.job import problems_of
+
+SETTINGS_FILE_VARIABLE = "LODGE_SETTINGS_FILE"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServiceSettings(_Section):
+    """One message of an agency, where it differs from what this version knows (message implementation guides)."""
+
+    service: str
+    action: str
+    message_type: str
+    message_version: int = 1
+    namespace: str
+    path: str
+    kind: Literal["transaction", "query"] = "transaction"
+
+
+class SoftwareSettings(_Section):
+    """`softwareInformation` of every message (WIG 3.3.1.6)."""
+
+    organisation: str = Field(min_length=1, max_length=100)
+    product: str = Field(min_length=1, max_length=100)
+    version: str = Field(min_length=1, max_length=100)
+
+
+class EnvironmentSettings(_Section):
+    """One environment of the agencies: where they are, and who we are there."""
+
+    agency_url: str = Field(pattern=r"^https://", description="scheme and host of the gateway")
+    sts_url: str | None = Field(default=None, pattern=r"^https://", description="the token service, with its path")
+    applies_to: str | None = Field(default=None, description="the relying party as the token service knows it")
+    ca_file: Path | None = Field(default=None, description="trust only these authorities (PEM); omitted: the system's")
+    keystore: Path | None = Field(default=None, description="keystore.xml, PEM or PKCS#12")
+    keystore_password_file: Path | None = None
+    credential: str = Field(default="", description="id or ABN of the credential for jobs that name none")
+    authentication: Literal["token", "basic"] = "token"
+    username: str | None = None
+    password_file: Path | None = None
+    agency_timeout: timedelta = Field(default=timedelta(seconds=200), description="over three minutes (WIG 3.6)")
+    sts_timeout: timedelta = timedelta(seconds=30)
+    token_lifetime: timedelta = Field(default=timedelta(minutes=30), ge=timedelta(minutes=5), le=timedelta(hours=8))
+    key_size: Literal[256, 512] = 512
+    poll_first: timedelta = timedelta(seconds=60)
+    unavailable_first: timedelta = timedelta(seconds=30)
+    retry_first: timedelta = timedelta(seconds=5)
+    services: tuple[ServiceSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed: tuple[str, ...] = ("username", "password_file")
+        if self.authentication == "token":
+            needed = ("sts_url", "applies_to", "keystore", "keystore_password_file")
+        missing = [name for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"authentication {self.authentication!r} needs {', '.join(missing)}")
+        return self
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; the defaults are the embedded profile with the sandbox agencies."""
+
+    model_config = SettingsConfigDict(env_prefix="LODGE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    environment: str = Field(default="sandbox", description="which of `environments` to lodge with")
+    home: Path = Field(default=Path("var"), description="folder of the embedded ledger, the sandbox and the master key")
+    ledger_url: str | None = Field(default=None, description="postgresql:// or sqlite:///; omitted: SQLite in `home`")
+    broker_urls: Annotated[tuple[str, ...], NoDecode] = Field(default=(), description="amqp://…, several for failover")
+    namespace: str = Field(default="lodge", pattern=r"^[a-z][a-z0-9_-]{0,30}$", description="prefix of queues")
+    delivery_limit: int = Field(default=20, ge=2)
+    master_key_file: Path | None = Field(default=None, description="32 bytes in base64, one per line, newest first")
+    payload_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="folders that file: payloads are in"
+    )
+    sandbox_url: str = Field(default="https://localhost:8443", description="where `lodge sandbox serve` listens")
+    software: SoftwareSettings | None = None
+    environments: dict[str, EnvironmentSettings] = Field(default_factory=dict)
+    batch: int = Field(default=50, ge=1, le=1000)
+    in_flight: int = Field(default=256, ge=1, le=5000, description="requests under way to the agency, per worker")
+    token_requests: int = Field(default=8, ge=1, le=100, description="requests under way to the STS, per worker")
+    ledger_connections: int = Field(default=8, ge=1, le=100)
+    stuck_after: timedelta = timedelta(minutes=5)
+    sweep_every: timedelta = timedelta(milliseconds=500)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+
+    @field_validator("broker_urls", "payload_roots", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  - the signature is the library's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = os.environ.get(SETTINGS_FILE_VARIABLE)
+        file = (TomlConfigSettingsSource(settings_cls, Path(path)),) if path else ()
+        return (init_settings, env_settings, *file)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether everything runs in one process, without a broker to install."""
+        return not self.broker_urls
+
+    def ledger(self) -> str:
+        return self.ledger_url or f"sqlite:///{self.home.resolve() / 'ledger.sqlite3'}"
+
+
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        ConfigurationError: `settings.file` or `settings.invalid`; names each field, its rule, and never a value.
+    """
+    path = os.environ.get(SETTINGS_FILE_VARIABLE)
+    if path and not Path(path).is_file():
+        raise ConfigurationError("settings.file", f"{SETTINGS_FILE_VARIABLE}: there is no file {path}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ConfigurationError("settings.invalid", "settings: " + "; ".join(problems_of(error))) from error
+    except (ValueError, OSError) as error:
+        raise ConfigurationError("settings.file", f"settings: {error}") from error
+
+
+def read_secret(path: Path, what: str) -> str:
+    """A secret's text from its file; the file must be its owner's alone.
+
+    Raises:
+        ConfigurationError: `secret.missing`, `secret.permissions` or `secret.empty`; names the file, never its content.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError("secret.missing", f"{what}: cannot read {path}") from error
+    if mode & 0o077 and not _mounted_secret(path):
+        raise ConfigurationError("secret.permissions", f"{what}: {path} is readable by others; run chmod 600 {path}")
+    if not text:
+        raise ConfigurationError("secret.empty", f"{what}: {path} is empty")
+    return text
+
+
+def _mounted_secret(path: Path) -> bool:
+    """Container secrets are mounted read-only for all users of the container, where there is one."""
+    return path.resolve().is_relative_to("/run/secrets")

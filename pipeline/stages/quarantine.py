@@ -1,0 +1,71 @@
+"""quarantine: keep what no stage could handle, with its reason, where operators see it; hold the lodgment concerned."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+
+from pipeline.broker.messages import outcome_event, read_step_message
+from pipeline.broker.port import Delivery, Outgoing
+from pipeline.ledger import lodgments, quarantine
+from pipeline.ledger.quarantine import Quarantined
+from pipeline.ledger.session import Tx
+from pipeline.lodgment.errors import RefusedError
+from pipeline.lodgment.failures import Party
+from pipeline.lodgment.lodgment import Lodgment, Reason
+from pipeline.lodgment.states import NEXT_STEP, State, Step
+from pipeline.stages.contract import Context, Settled
+
+log = structlog.get_logger(__name__)
+
+STEP_HEADER = "x-lodge-step"
+CODE_HEADER = "x-lodge-code"
+REASON_HEADER = "x-lodge-reason"
+"""Set by the runner; a message that the broker itself dead-lettered (delivery limit) has none of them."""
+
+_WORN_OUT = "The message was delivered again and again without being handled to its end."
+
+
+class Quarantine:
+    """Runs in the scheduler process. A held lodgment goes on when an operator releases it."""
+
+    step = Step.QUARANTINE
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
+        items = [self._kept(delivery) for delivery in batch]
+        async with self._context.ledger.transaction() as tx:
+            await quarantine.add(tx, items)
+            publications = await self._hold(tx, items)
+        for item in items:
+            log.error("quarantine.kept", step=item.step, code=item.code, message=item.message_id)
+        yield Settled(tuple(batch), tuple(publications))
+
+    def _kept(self, delivery: Delivery) -> Quarantined:
+        try:
+            lodgment_id = read_step_message(delivery.body).lodgment_id
+        except RefusedError:
+            lodgment_id = None
+        return Quarantined(
+            id=self._context.new_id(),
+            step=delivery.headers.get(STEP_HEADER, "unknown"),
+            code=delivery.headers.get(CODE_HEADER, "delivery.limit"),
+            reason=delivery.headers.get(REASON_HEADER, _WORN_OUT),
+            job_id=None,
+            lodgment_id=lodgment_id,
+            message_id=delivery.message_id,
+            body=delivery.body,
+            received_at=self._context.clock(),
+        )
+
+    async def _hold(self, tx: Tx, items: Sequence[Quarantined]) -> list[Outgoing]:
+        reasons = {
+            item.lodgment_id: Reason(item.code, item.reason, Party.OPERATOR) for item in items if item.lodgment_id
+        }
+        rows = await lodgments.load(tx, [lodgment_id for lodgment_id in reasons if lodgment_id is not None])
+        moves: list[tuple[Lodgment, Lodgment]] = [
+            (row, row.moved(State.HELD, reason=reasons[row.id])) for row in rows.values() if row.state in NEXT_STEP
+        ]
+        won = await lodgments.move(tx, moves)
+        return [outcome_event(after, (), self._context.clock()) for _, after in moves if after.id in won]

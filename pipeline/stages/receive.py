@@ -1,0 +1,182 @@
+"""receive: validate the job, allocate its message reference number, store the payload and the row."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from pipeline.broker.messages import outcome_event, refusal_event
+from pipeline.broker.port import Delivery, Outgoing
+from pipeline.channels.contract import Channel
+from pipeline.gateway.documents import DocumentStore
+from pipeline.ledger import artifacts, lodgments, outcomes, quarantine
+from pipeline.ledger.artifacts import NewArtifact
+from pipeline.ledger.lodgment_rows import NewLodgment
+from pipeline.ledger.quarantine import Quarantined
+from pipeline.ledger.session import Tx
+from pipeline.ledger.tables import ArtifactKind
+from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
+from pipeline.lodgment.lodgment import Lodgment, Reason
+from pipeline.lodgment.references import message_reference_number
+from pipeline.lodgment.states import NEXT_STEP, State, Step
+from pipeline.stages.contract import Context, Settled, onward
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A job that can be lodged: its row to be, and its payload in the form in which it is sealed."""
+
+    delivery: Delivery
+    job: LodgmentJob
+    lodgment: Lodgment
+    payload: bytes
+
+    def same_as(self, other: Lodgment) -> bool:
+        return self.lodgment.content_digest == other.content_digest
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    delivery: Delivery
+    error: JobRefusedError
+
+
+class Receive:
+    """The intake's use case. `credential` is the environment's default for jobs that name none."""
+
+    step = Step.RECEIVE
+
+    def __init__(self, context: Context, documents: DocumentStore, credential: str) -> None:
+        self._context = context
+        self._documents = documents
+        self._credential = credential
+
+    async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
+        taken: dict[str, _Taken] = {}
+        refused: list[_Refused] = []
+        for delivery in batch:
+            try:
+                one = await self._take(delivery)
+                if not one.same_as(taken.setdefault(one.job.job_id, one).lodgment):
+                    raise _conflict(one.job.job_id)
+            except JobRefusedError as error:
+                refused.append(_Refused(delivery, error))
+        yield Settled(tuple(batch), tuple(await self._store(taken, refused)))
+
+    async def _take(self, delivery: Delivery) -> _Taken:
+        job = read_job(delivery.body)
+        try:
+            document = await self._documents.fetch(job.payload)
+            payload = self._channel(job).prepare(job.service, job.action, document.content)
+        except JobRefusedError as error:
+            raise JobRefusedError(error.code, error.problems, job.job_id) from error
+        return _Taken(delivery, job, self._row(job, job.content_digest(document.sha256)), payload)
+
+    def _channel(self, job: LodgmentJob) -> Channel:
+        try:
+            return self._context.channels[job.channel]
+        except KeyError:
+            known = ", ".join(sorted(self._context.channels))
+            raise JobRefusedError("job.channel", (f"channel: unknown; this pipeline has {known}",)) from None
+
+    def _row(self, job: LodgmentJob, digest: str) -> Lodgment:
+        now = self._context.clock()
+        lodgment_id = self._context.new_id()
+        received = Lodgment(
+            id=lodgment_id,
+            reference=message_reference_number(lodgment_id),
+            job_id=job.job_id,
+            content_digest=digest,
+            channel=job.channel,
+            service=job.service,
+            action=job.action,
+            environment=self._context.environment,
+            sender_id=job.sender.id,
+            sender_type=job.sender.type,
+            party_abn=job.party_abn(),
+            credential=job.credential or self._credential,
+            software_id=job.software_id,
+            order_key=job.order_key,
+            priority=job.priority,
+            due_date=job.due_date,
+            received_at=now,
+            payload_id=self._context.new_id(),
+            state=State.RECEIVED,
+            due_at=now + self._context.timing.stuck_after,
+        )
+        if job.not_before is None or job.not_before <= now:
+            return received
+        reason = Reason("job.not-before", f"The producer asked to wait until {job.not_before.isoformat()}.")
+        return received.moved(State.PARKED, due_at=job.not_before, resume=State.RECEIVED, reason=reason)
+
+    async def _store(self, taken: dict[str, _Taken], refused: list[_Refused]) -> list[Outgoing]:
+        """All of the batch in one transaction: a payload is stored only with its row, a row only with its payload."""
+        async with self._context.ledger.transaction() as tx:
+            known = await lodgments.known_jobs(tx, list(taken))
+            fresh = [one for job_id, one in taken.items() if job_id not in known]
+            added = await lodgments.add(tx, [NewLodgment(o.lodgment, o.job.stored_form(), o.job.labels) for o in fresh])
+            if len(added) < len(fresh):
+                # Another intake stored some of these jobs since the look-up: its rows are the originals.
+                known |= await lodgments.known_jobs(tx, [o.job.job_id for o in fresh if o.lodgment.id not in added])
+            new = [one for one in fresh if one.lodgment.id in added]
+            await artifacts.add(tx, [_payload(one) for one in new])
+            again = [known[job_id] for job_id, one in taken.items() if job_id in known and one.same_as(known[job_id])]
+            refused += [
+                _Refused(one.delivery, _conflict(job_id))
+                for job_id, one in taken.items()
+                if job_id in known and not one.same_as(known[job_id])
+            ]
+            await quarantine.add(tx, [self._kept(bad) for bad in refused])
+            publications = [onward(one.lodgment) for one in new if one.lodgment.state in NEXT_STEP]
+            publications += await self._answers_again(tx, again)
+        publications += [refusal_event(b.error.job_id, b.error.code, b.error.problems, self._now()) for b in refused]
+        _tell(new, again, refused)
+        return publications
+
+    async def _answers_again(self, tx: Tx, originals: Sequence[Lodgment]) -> list[Outgoing]:
+        """A job pushed again gets the original lodgment: its outcome once more, or a nudge where it stands."""
+        answers = []
+        for original in originals:
+            if original.state in NEXT_STEP:
+                answers.append(onward(original))
+            else:
+                answers.append(outcome_event(original, await outcomes.of(tx, original.id), self._now()))
+        return answers
+
+    def _kept(self, bad: _Refused) -> Quarantined:
+        return Quarantined(
+            id=self._context.new_id(),
+            step=self.step,
+            code=bad.error.code,
+            reason=str(bad.error),
+            job_id=bad.error.job_id,
+            lodgment_id=None,
+            message_id=bad.delivery.message_id,
+            body=bad.delivery.body,
+            received_at=self._now(),
+        )
+
+    def _now(self) -> datetime:
+        return self._context.clock()
+
+
+def _payload(one: _Taken) -> NewArtifact:
+    row = one.lodgment
+    return NewArtifact(row.payload_id, row.id, ArtifactKind.PAYLOAD, one.payload, row.received_at)
+
+
+def _conflict(job_id: str) -> JobRefusedError:
+    rule = "job_id: already used for a job with other content; give the changed job an id of its own"
+    return JobRefusedError("job.conflict", (rule,), job_id)
+
+
+def _tell(new: Sequence[_Taken], again: Sequence[Lodgment], refused: Sequence[_Refused]) -> None:
+    for one in new:
+        log.info("receive.completed", lodgment=str(one.lodgment.id), job=one.job.job_id, state=one.lodgment.state)
+    for original in again:
+        log.info("receive.repeated", lodgment=str(original.id), job=original.job_id, state=original.state)
+    for bad in refused:
+        log.warning("receive.refused", job=bad.error.job_id, code=bad.error.code)

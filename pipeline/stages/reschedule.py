@@ -1,0 +1,93 @@
+"""reschedule: put back what is due: retries, polls, releases, and whatever a step should have moved long ago."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
+
+from pipeline.broker.port import Outgoing
+from pipeline.ledger import attempts, lodgments
+from pipeline.ledger.session import Tx
+from pipeline.lodgment.failures import Failure, FailureClass, Party
+from pipeline.lodgment.lodgment import POLL_DUE, WORKER_LOST, Lodgment, Reason
+from pipeline.lodgment.states import NEXT_STEP, State, Step
+from pipeline.stages.contract import Context, onward, to_step
+
+log = structlog.get_logger(__name__)
+
+
+_WORKER_LOST = Failure(
+    FailureClass.UNKNOWN,
+    WORKER_LOST,
+    "",
+    "The transport worker stopped while the request was under way. It is resubmitted under the same reference.",
+    Party.NOBODY,
+)
+
+
+class Reschedule:
+    """The scheduler's use case: it starts all work that no delivery starts, from rows that are due."""
+
+    def __init__(self, context: Context, batch_size: int) -> None:
+        self._context = context
+        self._batch_size = batch_size
+
+    async def sweep(self) -> list[Outgoing]:
+        """The messages for one batch of due lodgments; publish them. Empty when nothing is due.
+
+        A crash before they are published costs time only: each row stays due, a little later.
+        """
+        now = self._context.clock()
+        async with self._context.ledger.transaction() as tx:
+            due = await lodgments.due(tx, now, self._batch_size)
+            if not due:
+                return []
+            publications = await self._wake(tx, [row for row in due if row.resume is not None])
+            publications += await self._repeat(tx, [row for row in due if row.state in NEXT_STEP])
+            publications += await self._take_over(tx, [row for row in due if row.state is State.SENDING])
+        log.info("reschedule.completed", due=len(due), published=len(publications))
+        return publications
+
+    async def _wake(self, tx: Tx, due: Sequence[Lodgment]) -> list[Outgoing]:
+        moves = [(row, self._woken(row)) for row in due]
+        won = await lodgments.move(tx, moves)
+        return [onward(after) for _, after in moves if after.id in won]
+
+    def _woken(self, row: Lodgment) -> Lodgment:
+        """Go on where the row says, or one step earlier when its token would not outlive another sending."""
+        target = row.resume or State.RECEIVED
+        soonest_end = self._context.clock() + self._context.timing.token_margin
+        if target is State.SEALED and row.token_expires_at is not None and row.token_expires_at <= soonest_end:
+            target = State.RECEIVED
+        reason = row.reason
+        if row.state is State.AWAITING:
+            reason = Reason(POLL_DUE, "The agency is asked again for the outcome, under the same reference.")
+        due_at = self._context.clock() + self._context.timing.stuck_after
+        return row.moved(target, due_at=due_at, reason=reason)
+
+    async def _repeat(self, tx: Tx, stuck: Sequence[Lodgment]) -> list[Outgoing]:
+        """A step did not move these in time: their messages may be lost. Handling one twice is harmless."""
+        if not stuck:
+            return []
+        log.warning("reschedule.stuck", lodgments=[str(row.id) for row in stuck[:10]], count=len(stuck))
+        await lodgments.postpone(
+            tx, [row.id for row in stuck], self._context.clock() + self._context.timing.stuck_after
+        )
+        return [onward(row) for row in stuck]
+
+    async def _take_over(self, tx: Tx, sending: Sequence[Lodgment]) -> list[Outgoing]:
+        """Leases that ended: the reply is stored and only unread, or nobody will ever know what became of the bytes."""
+        if not sending:
+            return []
+        now = self._context.clock()
+        known = await attempts.load(tx, [row.attempt_id for row in sending if row.attempt_id is not None])
+        lost = [
+            replace(attempt, finished_at=now, failure=_WORKER_LOST)
+            for attempt in known.values()
+            if attempt.finished_at is None
+        ]
+        await attempts.finish(tx, lost)
+        for attempt in lost:
+            log.warning("reschedule.worker_lost", lodgment=str(attempt.lodgment_id), attempt=attempt.number)
+        await lodgments.postpone(tx, [row.id for row in sending], now + self._context.timing.stuck_after)
+        return [to_step(Step.RECORD, row, row.attempt_id) for row in sending]

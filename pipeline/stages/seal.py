@@ -1,0 +1,112 @@
+"""seal: build and store the secured envelope, once for every token it may be sent with."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from pipeline.broker.messages import outcome_event
+from pipeline.broker.port import Delivery, Outgoing
+from pipeline.channels.contract import SealOrder
+from pipeline.ledger import artifacts, lodgments, tokens
+from pipeline.ledger.artifacts import NewEnvelope
+from pipeline.ledger.session import Tx
+from pipeline.lodgment.failures import Failure
+from pipeline.lodgment.lodgment import Lodgment, Reason
+from pipeline.lodgment.references import TokenKeyHash
+from pipeline.lodgment.states import NEXT_STEP, State, Step
+from pipeline.protocol.credential import Credential
+from pipeline.protocol.wstrust import SecurityToken
+from pipeline.stages.contract import Context, Credentials, Settled, ids_in, onward
+
+log = structlog.get_logger(__name__)
+
+
+class Seal:
+    """The signer's use case. Payload and reference never change; a new token means a new envelope around them."""
+
+    step = Step.SEAL
+
+    def __init__(self, context: Context, credentials: Credentials | None) -> None:
+        self._context = context
+        self._credentials = credentials
+
+    async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
+        deliveries = ids_in(batch)
+        async with self._context.ledger.transaction(read_only=True) as tx:
+            rows = await lodgments.load(tx, deliveries.keys())
+            due = [row for row in rows.values() if row.state is State.AUTHORISED]
+            payloads = await artifacts.read(tx, [row.payload_id for row in due])
+            security = await self._tokens(tx, due)
+        publications = [onward(row) for row in rows.values() if row.state is State.SEALED]
+        moves: list[tuple[Lodgment, Lodgment]] = []
+        envelopes: list[NewEnvelope] = []
+        for row in due:
+            after, envelope = self._seal(row, payloads[row.payload_id], security)
+            moves.append((row, after))
+            if envelope is not None:
+                envelopes.append(envelope)
+        publications += await self._store(moves, envelopes)
+        yield Settled(tuple(batch), tuple(publications))
+
+    async def _tokens(self, tx: Tx, due: Sequence[Lodgment]) -> Mapping[TokenKeyHash, SecurityToken]:
+        wanted = {row.token_key for row in due if row.token_key is not None}
+        stored = await tokens.load(tx, wanted)
+        return {key: one.token for key, one in stored.items() if one.token is not None}
+
+    def _seal(
+        self, row: Lodgment, payload: bytes, security: Mapping[TokenKeyHash, SecurityToken]
+    ) -> tuple[Lodgment, NewEnvelope | None]:
+        """The lodgment's next state, and its envelope when it could be sealed."""
+        channel = self._context.channels[row.channel]
+        now = self._context.clock()
+        token: SecurityToken | None = None
+        credential: Credential | None = None
+        if channel.token_key(row) is not None:
+            token = security.get(row.token_key) if row.token_key is not None else None
+            if token is None or token.expires_at <= now + self._context.timing.token_margin:
+                return row.moved(State.RECEIVED, due_at=self._stuck_at(now), reason=_TOKEN_AGED), None
+            assert self._credentials is not None  # noqa: S101  - an environment with tokens has a keystore
+            found = self._credentials.get(row.credential)
+            if isinstance(found, Failure):
+                return row.moved(State.HELD, reason=Reason.of(found)), None
+            credential = found
+        envelope_id = self._context.new_id()
+        envelope = channel.seal(SealOrder(row, payload, credential, token, now, envelope_id.hex))
+        sealed = replace(
+            row.moved(State.SEALED, due_at=self._stuck_at(now), reason=row.reason),
+            envelope_id=envelope_id,
+            token_expires_at=token.expires_at if token is not None else None,
+        )
+        stored = NewEnvelope(
+            envelope_id, row.id, row.payload_id, envelope.head, envelope.tail, envelope.sha256, envelope.size, now
+        )
+        return sealed, stored
+
+    async def _store(
+        self, moves: Sequence[tuple[Lodgment, Lodgment]], envelopes: Sequence[NewEnvelope]
+    ) -> list[Outgoing]:
+        if not moves:
+            return []
+        async with self._context.ledger.transaction() as tx:
+            won = await lodgments.move(tx, moves)
+            await artifacts.add_envelopes(tx, [one for one in envelopes if one.lodgment_id in won])
+        publications = []
+        for _, after in moves:
+            if after.id not in won:
+                continue
+            log.info("seal.completed", lodgment=str(after.id), state=after.state)
+            if after.state in NEXT_STEP:
+                publications.append(onward(after))
+            else:
+                publications.append(outcome_event(after, (), self._context.clock()))
+        return publications
+
+    def _stuck_at(self, now: datetime) -> datetime:
+        return now + self._context.timing.stuck_after
+
+
+_TOKEN_AGED = Reason(
+    "token.aged", "The security token would expire while the envelope is under way; a new one is asked for."
+)

@@ -1,0 +1,175 @@
+"""submit: write the attempt and commit it, then send the stored bytes, then store the raw reply."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+import structlog
+
+from pipeline.broker.port import Delivery, Outgoing
+from pipeline.gateway.exchange import Exchange, Request
+from pipeline.ledger import artifacts, attempts, lodgments
+from pipeline.ledger.artifacts import NewArtifact
+from pipeline.ledger.session import Tx
+from pipeline.ledger.tables import ArtifactKind
+from pipeline.lodgment.errors import DependencyDownError
+from pipeline.lodgment.lodgment import LANE_TURN, POLL_DUE, Attempt, Lodgment, Purpose, Reason
+from pipeline.lodgment.states import State, Step
+from pipeline.stages.contract import Carrier, Context, Settled, ids_in, onward, to_step
+
+log = structlog.get_logger(__name__)
+
+_GATHER = 0.005
+"""Seconds to wait for more replies before writing those at hand: one transaction for many costs little time."""
+_LEDGER_PAUSE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """A lodgment that this worker alone may send until its lease ends."""
+
+    lodgment: Lodgment
+    attempt: Attempt
+    request: Request
+
+
+class Submit:
+    """The transport worker's use case. The claim and the attempt are committed before a socket opens."""
+
+    step = Step.SUBMIT
+
+    def __init__(self, context: Context, agency: Carrier) -> None:
+        self._context = context
+        self._agency = agency
+
+    async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
+        deliveries = ids_in(batch)
+        async with self._context.ledger.transaction() as tx:
+            rows = list((await lodgments.load(tx, deliveries.keys())).values())
+            claimed, publications = await self._claim(tx, rows)
+            publications += await self._already_answered(tx, rows)
+        in_hand = {one.lodgment.id for one in claimed}
+        done = [d for lodgment_id, ds in deliveries.items() if lodgment_id not in in_hand for d in ds]
+        if done:
+            yield Settled(tuple(done), tuple(publications))
+        sending = {asyncio.create_task(self._send(one)) for one in claimed}
+        try:
+            while sending:
+                answered, sending = await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+                if sending:
+                    more, sending = await asyncio.wait(sending, timeout=_GATHER)
+                    answered |= more
+                results = [task.result() for task in answered]
+                await self._store(results)
+                ids = [one.lodgment.id for one, _ in results]
+                onwards = tuple(to_step(Step.RECORD, one.lodgment, one.attempt.id) for one, _ in results)
+                yield Settled(tuple(d for i in ids for d in deliveries[i]), onwards)
+        finally:
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+
+    async def _claim(self, tx: Tx, rows: Sequence[Lodgment]) -> tuple[list[_Claimed], list[Outgoing]]:
+        """Claim what may be sent now; park what must wait its turn; send back what needs a new token."""
+        now = self._context.clock()
+        sealed = [row for row in rows if row.state is State.SEALED]
+        blocked = await lodgments.blocked_in_lane(tx, [row.id for row in sealed if row.order_key is not None])
+        moves: list[tuple[Lodgment, Lodgment]] = []
+        new_attempts: dict[UUID, Attempt] = {}
+        for row in sealed:
+            if row.id in blocked:
+                due = now + self._context.timing.lane_check
+                moves.append((row, row.moved(State.PARKED, due_at=due, resume=State.SEALED, reason=_NOT_YET)))
+            elif row.token_expires_at is not None and row.token_expires_at <= now + self._context.timing.token_margin:
+                due = now + self._context.timing.stuck_after
+                moves.append((row, row.moved(State.RECEIVED, due_at=due, reason=row.reason)))
+            else:
+                attempt = self._attempt(row)
+                new_attempts[row.id] = attempt
+                moves.append((row, self._claiming(row, attempt)))
+        won = await lodgments.move(tx, moves)
+        ours = [after for _, after in moves if after.id in won and after.state is State.SENDING]
+        await attempts.add(tx, [new_attempts[row.id] for row in ours])
+        envelopes = await artifacts.read_envelopes(tx, [row.envelope_id for row in ours if row.envelope_id is not None])
+        claimed = []
+        for row in ours:
+            channel = self._context.channels[row.channel]
+            attempt = new_attempts[row.id]
+            stored = envelopes[attempt.envelope_id]
+            body = (stored.head, stored.payload, stored.tail)
+            claimed.append(_Claimed(row, attempt, Request(attempt.url, body, channel.headers(row))))
+        back = [onward(after) for _, after in moves if after.id in won and after.state is State.RECEIVED]
+        return claimed, back
+
+    def _attempt(self, row: Lodgment) -> Attempt:
+        assert row.envelope_id is not None  # noqa: S101  - a sealed lodgment has its envelope
+        purpose = Purpose.RESUBMIT if row.attempts else Purpose.SUBMIT
+        if row.reason is not None and row.reason.code == POLL_DUE:
+            purpose = Purpose.POLL
+        return Attempt(
+            id=self._context.new_id(),
+            lodgment_id=row.id,
+            number=row.attempts + 1,
+            purpose=purpose,
+            worker=self._context.worker,
+            url=self._context.channels[row.channel].url(row),
+            envelope_id=row.envelope_id,
+            started_at=self._context.clock(),
+        )
+
+    def _claiming(self, row: Lodgment, attempt: Attempt) -> Lodgment:
+        lease_ends = attempt.started_at + self._context.timing.lease
+        return replace(
+            row.moved(State.SENDING, due_at=lease_ends, reason=row.reason),
+            attempt_id=attempt.id,
+            attempts=attempt.number,
+            sent_at=row.sent_at or attempt.started_at,
+        )
+
+    async def _already_answered(self, tx: Tx, rows: Sequence[Lodgment]) -> list[Outgoing]:
+        """A delivery that comes again after its reply was stored: only the message to `record` can be missing."""
+        in_flight = {row.attempt_id: row for row in rows if row.state is State.SENDING and row.attempt_id is not None}
+        known = await attempts.load(tx, in_flight.keys())
+        return [to_step(Step.RECORD, in_flight[a.id], a.id) for a in known.values() if a.finished_at is not None]
+
+    async def _send(self, one: _Claimed) -> tuple[_Claimed, Exchange]:
+        with structlog.contextvars.bound_contextvars(lodgment=str(one.lodgment.id), attempt=one.attempt.number):
+            return one, await self._agency.exchange(one.request)
+
+    async def _store(self, results: Sequence[tuple[_Claimed, Exchange]]) -> None:
+        """Keep the replies, however long the ledger takes to come back: they exist nowhere else."""
+        replies = {one.attempt.id: self._reply(one, exchange) for one, exchange in results}
+        finished = [_finished(one.attempt, exchange, replies[one.attempt.id]) for one, exchange in results]
+        while True:
+            try:
+                async with self._context.ledger.transaction() as tx:
+                    await artifacts.add(tx, [reply for reply in replies.values() if reply is not None])
+                    await attempts.finish(tx, finished)
+            except DependencyDownError as error:
+                log.warning("submit.ledger_down", code=error.code, replies=len(results))
+                await asyncio.sleep(_LEDGER_PAUSE)
+            else:
+                return
+
+    def _reply(self, one: _Claimed, exchange: Exchange) -> NewArtifact | None:
+        if exchange.body is None:
+            return None
+        return NewArtifact(
+            self._context.new_id(), one.lodgment.id, ArtifactKind.REPLY, exchange.body, exchange.finished_at
+        )
+
+
+def _finished(attempt: Attempt, exchange: Exchange, reply: NewArtifact | None) -> Attempt:
+    return replace(
+        attempt,
+        wire_started_at=exchange.wire_started_at,
+        finished_at=exchange.finished_at,
+        http_status=exchange.status,
+        content_type=exchange.content_type or None,
+        reply_id=reply.id if reply is not None else None,
+        failure=exchange.failure,
+    )
+
+
+_NOT_YET = Reason(LANE_TURN, "An earlier lodgment with the same order key is not final yet; this one follows it.")

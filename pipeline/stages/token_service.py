@@ -1,0 +1,93 @@
+"""One conversation with the token service: a signed request, its reply read, a bounded number of tries."""
+
+from datetime import timedelta
+
+import structlog
+from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_exponential_jitter
+
+from pipeline.channels import mas_st
+from pipeline.channels.mas_st import StsProfile
+from pipeline.gateway.exchange import Exchange, Request
+from pipeline.lodgment.errors import RefusedError
+from pipeline.lodgment.failures import Failure, FailureClass, Party
+from pipeline.lodgment.references import TokenKey
+from pipeline.protocol.credential import Credential
+from pipeline.protocol.wstrust import SecurityToken
+from pipeline.stages.contract import Carrier, Context, Credentials
+
+log = structlog.get_logger(__name__)
+
+_TRIES = 3
+_LEAST_SKEW = timedelta(seconds=2)
+"""Smaller differences are told by nobody and harm nobody."""
+
+
+class TokenService:
+    """Asks MAS-ST. Every try is signed anew with a fresh id and time; the measured clock skew is made up for."""
+
+    def __init__(self, context: Context, profile: StsProfile, credentials: Credentials, carrier: Carrier) -> None:
+        self._context = context
+        self._profile = profile
+        self._credentials = credentials
+        self._carrier = carrier
+        self._skew = timedelta(0)
+
+    async def ask(self, key: TokenKey) -> SecurityToken | Failure:
+        """A token that outlives a submission, or why there is none."""
+        credential = self._credentials.get(key.credential)
+        if isinstance(credential, Failure):
+            return credential
+        # Only what never left is tried again here; longer waits belong to the ledger.
+        tries = AsyncRetrying(
+            stop=stop_after_attempt(_TRIES),
+            wait=wait_exponential_jitter(initial=0.2, max=2),
+            retry=retry_if_result(_not_sent),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else None,
+        )
+        answer: SecurityToken | Failure = await tries(self._once, key, credential)
+        if isinstance(answer, Failure):
+            return mas_st.unreachable(answer) if answer.code.startswith("transport.") else answer
+        return answer if self._outlives_a_submission(answer) else _too_short(answer)
+
+    async def _once(self, key: TokenKey, credential: Credential) -> SecurityToken | Failure:
+        now = self._context.clock() + self._skew
+        nonce = self._context.new_id()
+        try:
+            request = mas_st.request(self._profile, credential, key, f"urn:uuid:{nonce}", now, nonce.hex)
+        except RefusedError as error:
+            return Failure(FailureClass.OUR_DOCUMENT, error.code, str(error), _CANNOT_ASK, Party.PRODUCER)
+        exchange = await self._carrier.exchange(Request(request.url, (request.body,), request.headers))
+        self._measure_skew(exchange)
+        if exchange.failure is not None:
+            return exchange.failure
+        later = self._context.clock() + self._skew
+        return mas_st.read_reply(exchange.status or 0, exchange.body or b"", request.expected, later)
+
+    def _measure_skew(self, exchange: Exchange) -> None:
+        if exchange.server_date is None:
+            return
+        skew = mas_st.clock_skew(exchange.server_date, exchange.started_at, exchange.finished_at)
+        if abs(skew - self._skew) >= _LEAST_SKEW:
+            log.warning("sts.clock_skew", seconds=skew.total_seconds())
+            self._skew = skew
+
+    def _outlives_a_submission(self, token: SecurityToken) -> bool:
+        return token.expires_at > self._context.clock() + self._context.timing.token_margin
+
+
+def _not_sent(answer: object) -> bool:
+    return isinstance(answer, Failure) and answer.kind is FailureClass.NOT_SENT
+
+
+def _too_short(token: SecurityToken) -> Failure:
+    return Failure(
+        kind=FailureClass.UNAVAILABLE,
+        code="sts.short-lived",
+        detail=f"expires at {token.expires_at.isoformat()}",
+        advice="The token would expire while an envelope is under way. Check this machine's clock, ask for a longer "
+        "token_lifetime, or shorten agency_timeout.",
+        who=Party.OPERATOR,
+    )
+
+
+_CANNOT_ASK = "No token can be asked for on these terms; the producer corrects the job and pushes it under a new id."

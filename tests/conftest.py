@@ -1,0 +1,104 @@
+"""Real servers for the tests: those that the environment names, else private ones, started once when first needed."""
+
+import os
+from collections.abc import Iterator
+from typing import Protocol
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from kombu.connection import Connection
+from psycopg import sql
+
+from pipeline.broker.topology import Topology
+from tests.services.postgres import PrivatePostgres
+from tests.services.rabbitmq import PrivateRabbit
+
+AMQP = "LODGE_TEST_AMQP_URL"
+DATABASE = "LODGE_TEST_DATABASE_URL"
+
+
+class _Server(Protocol):
+    @property
+    def url(self) -> str: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class Servers:
+    """The servers of one run; `stop` ends only those that it started."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, _Server] = {}
+
+    def url(self, variable: str) -> str:
+        """What the environment says, else the URL of a private server."""
+        named = os.environ.get(variable)
+        if named:
+            return named
+        if variable not in self._started:
+            server: _Server = PrivateRabbit() if variable == AMQP else PrivatePostgres()
+            server.start()
+            self._started[variable] = server
+        return self._started[variable].url
+
+    def stop(self) -> None:
+        for server in self._started.values():
+            server.stop()
+
+
+_RUN = pytest.StashKey[Servers]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_RUN] = Servers()
+    if config.getoption("numprocesses", default=None) and not hasattr(config, "workerinput"):
+        # The processes of pytest-xdist inherit the environment, and so share one server of each kind.
+        os.environ.update({variable: config.stash[_RUN].url(variable) for variable in (AMQP, DATABASE)})
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_RUN].stop()
+
+
+@pytest.fixture(scope="session")
+def amqp_url(pytestconfig: pytest.Config) -> str:
+    """A RabbitMQ broker; what a test declares on it is in a namespace of its own."""
+    return pytestconfig.stash[_RUN].url(AMQP)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(pytestconfig: pytest.Config) -> str:
+    """A PostgreSQL server, as the URL of a database whose user may create others."""
+    return pytestconfig.stash[_RUN].url(DATABASE)
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """An empty database of the test's own."""
+    name = f"lodge_test_{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    yield urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def topology(amqp_url: str) -> Iterator[Topology]:
+    """A namespace of the test's own on the broker, deleted afterwards."""
+    own = Topology(f"test-{uuid4().hex[:12]}")
+    yield own
+    delete_topology(amqp_url, own)
+
+
+def delete_topology(url: str, topology: Topology) -> None:
+    with Connection(url, connect_timeout=10) as connection:
+        channel = connection.channel()
+        for queue in topology.queues().values():
+            queue(channel).delete()
+        for exchange in topology.exchanges():
+            exchange(channel).delete()

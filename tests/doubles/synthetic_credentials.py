@@ -1,0 +1,83 @@
+"""Machine credentials of a synthetic authority: made once a process, because making RSA keys is slow."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from pipeline.protocol.credential import Credential
+
+ISSUED_AT = datetime(2026, 9, 13, 6, 10, 22, tzinfo=UTC)
+AGENT_ABN = "11000002568"
+CLIENT_ABN = "27809366375"
+LONGEST_SERIAL = 2**159 - 1
+"""X.509 allows 20 octets, of which the first bit is the sign (RFC 5280, 4.1.2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    certificate: x509.Certificate
+    key: RSAPrivateKey
+
+
+@cache
+def key(name: str) -> RSAPrivateKey:
+    """A key for that name, the same one every time."""
+    assert name
+    return generate_private_key(65537, 2048)
+
+
+@cache
+def root_authority() -> Authority:
+    return Authority(_certificate("Synthetic Root CA", "SYNTHETIC", None, 1), key("Synthetic Root CA"))
+
+
+@cache
+def sub_authority() -> Authority:
+    certificate = _certificate("Synthetic Sub CA", "SYNTHETIC", root_authority(), 2)
+    return Authority(certificate, key("Synthetic Sub CA"))
+
+
+@cache
+def credential(
+    identity: str = f"ABRD:{AGENT_ABN}_Payroll",
+    serial: int = LONGEST_SERIAL,
+    valid: timedelta = timedelta(days=730),
+) -> Credential:
+    """A credential with that id (`ABRD:` a device, `ABRP:` a user), issued by the subordinate authority."""
+    abn, _, name = identity.partition(":")[2].partition("_")
+    name = "Ann Ng" if identity.startswith("ABRP:") else name
+    certificate = _certificate(name, abn, sub_authority(), serial, valid)
+    chain = (sub_authority().certificate, root_authority().certificate)
+    return Credential(identity, abn, name, certificate, certificate.public_bytes(Encoding.DER), key(name), chain)
+
+
+def user_credential() -> Credential:
+    return credential(f"ABRP:{CLIENT_ABN}_10000022", 77)
+
+
+def _certificate(
+    name: str, abn: str, issuer: Authority | None, serial: int, valid: timedelta = timedelta(days=730)
+) -> x509.Certificate:
+    subject = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COUNTRY_NAME, "AU"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, abn),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+        ]
+    )
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject if issuer is None else issuer.certificate.subject)
+        .public_key(key(name).public_key())
+        .serial_number(serial)
+        .not_valid_before(ISSUED_AT)
+        .not_valid_after(ISSUED_AT + valid)
+        .sign(key(name) if issuer is None else issuer.key, hashes.SHA256())
+    )

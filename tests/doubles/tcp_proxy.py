@@ -1,0 +1,77 @@
+"""A TCP proxy on the way to a real server, which can cut, freeze and refuse connections."""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Self
+
+
+class TcpProxy:
+    """Forwards to `port` on this machine; `frozen` holds back both directions while the sockets stay open."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.port = 0
+        self.accepted = 0
+
+    async def __aenter__(self) -> Self:
+        await self.listen()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.refuse()
+        self.thaw()
+        await self.cut()
+
+    async def listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def refuse(self) -> None:
+        """No new connections; those that are open stay."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def cut(self) -> None:
+        """End every connection, as a network does: without a word of the protocol."""
+        for pump in self._pumps:
+            pump.cancel()
+        if self._pumps:
+            await asyncio.wait(self._pumps)
+
+    def freeze(self) -> None:
+        self._flowing.clear()
+
+    def thaw(self) -> None:
+        self._flowing.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        pump = asyncio.current_task()
+        if pump is not None:
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+        onward, back = await asyncio.open_connection("127.0.0.1", self._target)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._pump(reader, back))
+            both.create_task(self._pump(onward, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(ConnectionError):
+                while chunk := await reader.read(65536):
+                    await self._flowing.wait()
+                    writer.write(chunk)
+                    await writer.drain()
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()

@@ -1,0 +1,122 @@
+"""A RabbitMQ node of the tests' own, from the binaries that are installed: as any user, beside any other node."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.services.processes import Service, ServiceError, free_port
+
+_LIBRARY = Path("/usr/lib/rabbitmq/lib")
+
+
+class PrivateRabbit:
+    """`start`, `kill` and `start` again keep ports and data; `stop` removes everything."""
+
+    def __init__(self) -> None:
+        scripts = _scripts()
+        self._home = Path(tempfile.mkdtemp(prefix="lodge-rabbit-"))
+        self.port = free_port()
+        self._epmd_port = free_port()
+        self._env = self._environment()
+        self._ctl = str(scripts / "rabbitmqctl")
+        (self._home / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n")
+        (self._home / "enabled_plugins").write_text("[].\n")
+        # A name server of our own: the machine's may be absent, or outlive us.
+        self._epmd = Service(
+            "epmd",
+            ["epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port)],
+            self._home / "epmd.log",
+            lambda: _accepts(self._epmd_port),
+        )
+        self._node = Service(
+            "RabbitMQ",
+            [str(scripts / "rabbitmq-server")],
+            self._home / "node.log",
+            lambda: _greets(self.port),
+            env=self._env,
+        )
+        self._epmd.start()
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        self._node.start()
+
+    def kill(self) -> None:
+        self._node.kill()
+
+    def stop(self) -> None:
+        self._node.stop()
+        self._epmd.kill()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def ctl(self, *arguments: str) -> str:
+        """`rabbitmqctl` against this node."""
+        done = subprocess.run(
+            [self._ctl, "--quiet", *arguments], env=self._env, capture_output=True, text=True, check=False, timeout=60
+        )
+        if done.returncode != 0:
+            raise ServiceError(f"rabbitmqctl {arguments[0]}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        home = str(self._home)
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": home,
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"lodge-{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": f"{home}/data",
+            "RABBITMQ_LOG_BASE": f"{home}/log",
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_PID_FILE": f"{home}/pid",
+            "RABBITMQ_CONFIG_FILE": f"{home}/rabbitmq.conf",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
+            # The machine's own node may be configured there.
+            "RABBITMQ_CONF_ENV_FILE": f"{home}/no-such-file",
+            "RABBITMQ_ADVANCED_CONFIG_FILE": f"{home}/advanced.config",
+        }
+
+
+def _scripts() -> Path:
+    """The folder of the server's own scripts; Debian's wrapper around them insists on its own user and folders."""
+    if not _installed() and os.geteuid() == 0 and shutil.which("apt-get"):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "rabbitmq-server"]):
+            subprocess.run(command, env=environment, check=False, timeout=600, stdout=subprocess.DEVNULL)
+    installed = _installed()
+    if not installed:
+        raise ServiceError(
+            f"no RabbitMQ: set LODGE_TEST_AMQP_URL to a broker, or install rabbitmq-server (looked in {_LIBRARY})"
+        )
+    return installed[-1]
+
+
+def _installed() -> list[Path]:
+    return sorted(path.parent for path in _LIBRARY.glob("rabbitmq_server-*/sbin/rabbitmq-server"))
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _greets(port: int) -> bool:
+    """Whether an AMQP server answers the protocol header, not just a socket the connection."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as peer:
+            peer.sendall(b"AMQP\x00\x00\x09\x01")
+            return bool(peer.recv(1))
+    except OSError:
+        return False

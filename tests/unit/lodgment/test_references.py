@@ -1,0 +1,67 @@
+"""References: unique, ordered by time, and token keys that never stand for each other."""
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.lodgment.references import TokenKey, earliest_id, message_reference_number, uuid7
+from pipeline.lodgment.software_id import control_digit, software_id_fault
+
+NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  - hypothesis adds UTC
+
+
+@given(moments, st.binary(min_size=10, max_size=10))
+def test_an_id_is_a_valid_uuid7_that_carries_its_time(moment: datetime, entropy: bytes) -> None:
+    made = uuid7(moment, entropy)
+    assert (made.version, made.variant) == (7, "specified in RFC 4122")
+    assert made.int >> 80 == int(moment.timestamp() * 1000)
+
+
+@given(moments, st.binary(min_size=10, max_size=10), st.binary(min_size=10, max_size=10))
+def test_ids_of_a_later_millisecond_sort_later(moment: datetime, one: bytes, other: bytes) -> None:
+    assert uuid7(moment, one) < uuid7(moment + timedelta(milliseconds=1), other)
+    assert earliest_id(moment) <= uuid7(moment, one)
+
+
+def test_a_reference_fits_the_agency_and_is_unique() -> None:
+    references = {message_reference_number(uuid7(NOW, os.urandom(10))) for _ in range(10_000)}
+    assert len(references) == 10_000
+    assert all(len(reference) <= 50 for reference in references)
+
+
+KEY = TokenKey("evte", "https://sts", "https://rp", "ABRD:1_x", "11000002568", "0000000011", ("a", "b"), 512)
+
+
+def test_each_part_of_a_token_key_makes_another_key() -> None:
+    others = [
+        replace(KEY, environment="production"),
+        replace(KEY, sts="https://other"),
+        replace(KEY, applies_to="https://other"),
+        replace(KEY, credential="ABRD:1_y"),
+        replace(KEY, second_party=None),
+        replace(KEY, second_party="51824753556"),
+        replace(KEY, software_id=None),
+        replace(KEY, claims=("a",)),
+        replace(KEY, claims=("a,b",)),
+        replace(KEY, key_size=256),
+    ]
+    assert len({key.hash() for key in [KEY, *others]}) == len(others) + 1
+
+
+@given(st.tuples(*[st.text(max_size=5)] * 4), st.tuples(*[st.text(max_size=5)] * 4))
+def test_two_keys_share_a_hash_only_when_they_are_equal(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    first = TokenKey(one[0], one[1], one[2], one[3], None, None, (), 512)
+    second = TokenKey(other[0], other[1], other[2], other[3], None, None, (), 512)
+    assert (first.hash() == second.hash()) == (first == second)
+
+
+def test_the_published_software_ids_hold_and_a_wrong_digit_is_named() -> None:
+    assert [control_digit(nine) for nine in ("000000001", "000000002", "000478593")] == ["1", "2", "6"]
+    assert software_id_fault("0004785936") is None
+    assert "must be 6" in (software_id_fault("0004785937") or "")
+    assert "10 digits" in (software_id_fault("4785936") or "")
+    assert "10 digits" in (software_id_fault("٠٠٠٤٧٨٥٩٣٦") or "")

@@ -1,0 +1,99 @@
+"""The transition table, held to the promises of the architecture."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from pipeline.lodgment.lodgment import IllegalTransitionError, Lodgment
+from pipeline.lodgment.references import message_reference_number, uuid7
+from pipeline.lodgment.states import FINAL, NEXT_STEP, TRANSITIONS, State, may_follow, sources_of
+
+NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+
+
+def lodgment(state: State, **changes: object) -> Lodgment:
+    identity = uuid7(NOW, bytes(10))
+    row = Lodgment(
+        id=identity,
+        reference=message_reference_number(identity),
+        job_id="job-1",
+        content_digest="0" * 64,
+        channel="asic_bn",
+        service="business-names",
+        action="bnLodgeApplication",
+        environment="sandbox",
+        sender_id="S1",
+        sender_type="REGA",
+        party_abn="51824753556",
+        credential="ABRD:51824753556_Test",
+        software_id=None,
+        order_key=None,
+        priority=5,
+        due_date=None,
+        received_at=NOW,
+        payload_id=UUID(int=1),
+        state=state,
+        due_at=NOW,
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]  # the test names fields of Lodgment
+
+
+def test_every_state_has_its_row() -> None:
+    assert set(TRANSITIONS) == set(State)
+
+
+def test_a_final_state_is_left_by_nothing() -> None:
+    assert all(not TRANSITIONS[state] for state in FINAL)
+
+
+def test_a_state_that_is_not_final_can_be_left() -> None:
+    assert all(TRANSITIONS[state] for state in set(State) - FINAL)
+
+
+def test_a_late_reply_settles_every_state_in_which_one_can_arrive() -> None:
+    for state in set(State) - FINAL:
+        assert {State.ACCEPTED, State.PARTIALLY_ACCEPTED, State.REJECTED} <= TRANSITIONS[state]
+
+
+def test_only_sealed_bytes_are_ever_sent() -> None:
+    assert sources_of(State.SENDING) == {State.SEALED}
+
+
+def test_nothing_under_way_or_unknown_is_ever_cancelled() -> None:
+    assert not sources_of(State.CANCELLED) & {State.SENDING, State.UNKNOWN, State.AWAITING}
+
+
+def test_each_step_state_is_reachable_again_after_an_unknown_sending() -> None:
+    assert may_follow(State.UNKNOWN, State.SEALED)
+    assert may_follow(State.UNKNOWN, State.RECEIVED)
+    assert not may_follow(State.UNKNOWN, State.CANCELLED)
+
+
+def test_a_move_that_the_table_lacks_is_a_defect() -> None:
+    with pytest.raises(IllegalTransitionError, match="accepted → sealed"):
+        lodgment(State.ACCEPTED, due_at=None).moved(State.SEALED, due_at=NOW)
+
+
+def test_what_was_sent_once_cannot_be_cancelled() -> None:
+    with pytest.raises(IllegalTransitionError, match="was sent"):
+        lodgment(State.PARKED, sent_at=NOW).moved(State.CANCELLED)
+    assert lodgment(State.PARKED).moved(State.CANCELLED).state is State.CANCELLED
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - FINAL - {State.HELD}))
+def test_no_state_that_goes_on_by_itself_is_entered_without_a_wake_up_time(state: State) -> None:
+    source = next(source for source in sources_of(state) or {State.SEALED} if source is not state)
+    if may_follow(source, state):
+        with pytest.raises(IllegalTransitionError, match="needs a due_at"):
+            lodgment(source).moved(state)
+
+
+def test_a_move_counts_the_version_and_forgets_the_old_reason() -> None:
+    after = lodgment(State.RECEIVED, version=4, resume=State.SEALED).moved(State.AUTHORISED, due_at=NOW)
+    assert (after.version, after.reason, after.resume) == (5, None, None)
+
+
+def test_every_state_with_a_next_step_is_one_a_lodgment_can_wake_in() -> None:
+    assert set(NEXT_STEP) == {State.RECEIVED, State.AUTHORISED, State.SEALED}

@@ -1,0 +1,206 @@
+"""The ABR keystore, in every vintage: synthetic stores by the recipe, judged by OpenSSL where it is installed."""
+
+import base64
+import re
+import shutil
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from pipeline.protocol.credential import Credential
+from pipeline.protocol.keystore import KeystoreError, read_keystore, select
+from pipeline.protocol.namespaces import Ns
+from pipeline.protocol.synthetic_keystore import Vintage, certificate_set, protect, write
+from tests.doubles.synthetic_credentials import (
+    AGENT_ABN,
+    CLIENT_ABN,
+    ISSUED_AT,
+    credential,
+    key,
+    root_authority,
+    user_credential,
+)
+
+PASSWORD = "Synthetic-Pässword-1"
+VINTAGES = {
+    "present": Vintage(),
+    "leaf last": Vintage(leaf_last=True),
+    "offline": Vintage(indefinite_length=False, salt_size=8, utc_offset="+00:00"),
+    "auskey": Vintage(indefinite_length=False, utc_offset="+11:00"),
+}
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+
+
+def store(*credentials: Credential, vintage: str = "present", password: str = PASSWORD) -> bytes:
+    return write(credentials, password, b"synthetic", VINTAGES[vintage])
+
+
+def changed(document: bytes, name: str, text: str) -> bytes:
+    root = etree.fromstring(document)
+    for element in root.iter(Ns.KEYSTORE(name)):
+        element.text = text
+    content: bytes = etree.tostring(root)
+    return content
+
+
+@pytest.mark.parametrize("vintage", VINTAGES)
+def test_reads_every_vintage_with_devices_and_users_of_several_abns(vintage: str) -> None:
+    device, user = read_keystore(store(credential(), user_credential(), vintage=vintage), PASSWORD)
+    assert device == credential()
+    assert (user.abn, user.name, user.certificate) == (CLIENT_ABN, "Ann Ng", user_credential().certificate)
+    assert device.private_key.private_numbers() == credential().private_key.private_numbers()
+    assert set(device.chain) == set(credential().chain)
+
+
+def test_takes_the_dates_from_the_certificate_and_not_from_the_elements_with_the_wrong_offset() -> None:
+    document = store(credential())
+    assert b"<notBefore>2026-09-13T06:10:22+10:00</notBefore>" in document
+    (read,) = read_keystore(document, PASSWORD)
+    assert read.certificate.not_valid_before_utc == ISSUED_AT
+    assert read.not_after == ISSUED_AT + timedelta(days=730)
+
+
+def test_finds_a_leaf_whose_serial_number_has_160_bits() -> None:
+    document = store(credential(), vintage="leaf last")
+    assert str(2**159 - 1).encode() in document
+    assert read_keystore(document, PASSWORD)[0].certificate == credential().certificate
+
+
+def test_finds_the_leaf_by_fingerprint_where_the_serial_number_is_missing_or_strange() -> None:
+    for text in ("", "0x7F", "one"):
+        document = changed(store(credential(), vintage="leaf last"), "serialNumber", text)
+        assert read_keystore(document, PASSWORD)[0].certificate == credential().certificate
+
+
+def test_tells_a_leaf_from_an_authority_with_the_same_serial_number() -> None:
+    twin = credential(f"ABRD:{AGENT_ABN}_Twin", root_authority().certificate.serial_number)
+    assert read_keystore(store(twin, vintage="leaf last"), PASSWORD)[0].certificate == twin.certificate
+
+
+def test_refuses_a_store_in_which_no_certificate_is_the_leaf() -> None:
+    document = changed(changed(store(credential()), "serialNumber", "12345"), "sha1fingerprint", "")
+    with pytest.raises(KeystoreError, match="serialNumber or sha1fingerprint") as refused:
+        read_keystore(document, PASSWORD)
+    assert refused.value.code == "keystore.malformed"
+
+
+def test_a_wrong_password_and_a_damaged_key_give_one_error_that_echoes_no_secret() -> None:
+    document = store(credential())
+    damaged = re.sub(rb"(<protectedPrivateKey>.{40}).{40}", rb"\1" + b"A" * 40, document)
+    for bad, password in ((document, "wrong-and-secret"), (damaged, PASSWORD), (document, "")):
+        with pytest.raises(KeystoreError, match="cannot unlock credential 'ABRD:11000002568_Payroll'") as refused:
+            read_keystore(bad, password)
+        assert refused.value.code == "keystore.unlock"
+        told = f"{refused.value!r} {refused.value.__cause__!r}"
+        assert "wrong-and-secret" not in told
+        assert PASSWORD not in told
+
+
+def test_refuses_a_private_key_that_is_not_the_certificates() -> None:
+    own = credential()
+    impostor = Credential(own.id, own.abn, own.name, own.certificate, own.certificate_der, key("Other"), own.chain)
+    with pytest.raises(KeystoreError, match="does not belong to its certificate") as refused:
+        read_keystore(store(impostor), PASSWORD)
+    assert refused.value.code == "keystore.mismatch"
+
+
+def test_attributes_and_elements_may_stand_in_any_order_under_any_prefix_with_white_space_anywhere() -> None:
+    root = etree.fromstring(store(credential(), user_credential()))
+    other = etree.Element(Ns.KEYSTORE("credentialStore"), nsmap={"k": Ns.KEYSTORE.value, "xsi": "urn:unused"})
+    parent = etree.SubElement(other, Ns.KEYSTORE("credentials"))
+    for element in reversed(list(root.iter(Ns.KEYSTORE("credential")))):
+        copy = etree.SubElement(parent, Ns.KEYSTORE("credential"))
+        for name, value in reversed(element.items()):
+            copy.set(name, value)
+        for child in reversed(list(element)):
+            wrapped = "\n".join(re.findall(".{1,64}", child.text or ""))
+            etree.SubElement(
+                copy, child.tag
+            ).text = f"\n  {wrapped if child.tag.endswith('Key') else child.text or ''}\n"
+    document = b"\xef\xbb\xbf" + etree.tostring(other, pretty_print=True)
+    user, device = read_keystore(document, PASSWORD)
+    assert (device, user.name) == (credential(), "Ann Ng")
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        (b"", "cannot be read"),
+        (b"<credentialStore/>", "not an ABR keystore"),
+        (f'<credentialStore xmlns="{Ns.KEYSTORE}"/>'.encode(), "holds no credential"),
+        (f'<!DOCTYPE a><credentialStore xmlns="{Ns.KEYSTORE}"/>'.encode(), "document type"),
+    ],
+)
+def test_refuses_what_is_not_a_keystore(document: bytes, told: str) -> None:
+    with pytest.raises(KeystoreError, match=told):
+        read_keystore(document, PASSWORD)
+
+
+@pytest.mark.parametrize("name", ["publicCertificate", "protectedPrivateKey"])
+@pytest.mark.parametrize("text", ["", "no base64!", "AAAA", "MIAGCSqGSIb3DQEHAqCA", "MIL/////////AA=="])
+def test_refuses_damaged_content_by_name(name: str, text: str) -> None:
+    with pytest.raises(KeystoreError, match="ABRD:11000002568_Payroll"):
+        read_keystore(changed(store(credential()), name, text), PASSWORD)
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_damaged_certificates_give_a_keystore_error_or_a_leaf_of_the_same_key(data: st.DataObject) -> None:
+    whole = bytearray(certificate_set((credential().certificate,), indefinite_length=True))
+    for place in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=4)):
+        whole[place] = data.draw(st.integers(0, 255))
+    encoded = base64.b64encode(whole[: data.draw(st.integers(0, len(whole)))]).decode()
+    document = changed(store(credential()), "publicCertificate", encoded)
+    try:
+        (read,) = read_keystore(document, PASSWORD)
+    except KeystoreError:
+        return
+    assert read.certificate.public_key() == credential().certificate.public_key()
+
+
+def test_selects_by_id_or_by_abn_and_never_by_position() -> None:
+    first, second = credential(), user_credential()
+    for credentials in ((first, second), (second, first)):
+        assert select(credentials, first.id) == first
+        assert select(credentials, CLIENT_ABN) == second
+        assert select(credentials, "27 809 366 375") == second
+
+
+def test_selecting_names_the_ids_that_there_are() -> None:
+    other = credential(f"ABRD:{AGENT_ABN}_Second")
+    with pytest.raises(KeystoreError, match="ABRD:11000002568_Payroll, ABRD:11000002568_Second") as ambiguous:
+        select((credential(), other, user_credential()), AGENT_ABN)
+    assert ambiguous.value.code == "keystore.ambiguous"
+    with pytest.raises(KeystoreError, match="there are: ABRD:11000002568_Payroll") as missing:
+        select((credential(),), "51824753556")
+    assert missing.value.code == "keystore.not-found"
+
+
+def test_of_a_replaced_credential_with_the_same_name_the_last_to_expire_is_selected() -> None:
+    old = credential(serial=4, valid=timedelta(days=30))
+    assert select((credential(), old), old.id) == credential()
+    assert select((old, credential()), AGENT_ABN) == credential()
+
+
+def test_neither_key_nor_password_shows_in_a_repr() -> None:
+    (read,) = read_keystore(store(credential()), PASSWORD)
+    assert "private_key" not in repr(read)
+
+
+@needs_openssl
+def test_openssl_opens_the_synthetic_key_and_lists_the_synthetic_certificates(tmp_path: Path) -> None:
+    (tmp_path / "key.der").write_bytes(protect(credential().private_key, "Synthetic1", bytes(range(20))))
+    chain = (credential().certificate, *credential().chain)
+    (tmp_path / "set.p7").write_bytes(certificate_set(chain, indefinite_length=True))
+    providers = ("-provider", "legacy", "-provider", "default")
+    key_command = ("openssl", "pkcs8", "-inform", "DER", "-in", "key.der", "-passin", "pass:Synthetic1", *providers)
+    opened = subprocess.run(key_command, cwd=tmp_path, capture_output=True, check=True)
+    assert opened.stdout.startswith(b"-----BEGIN PRIVATE KEY-----")
+    list_command = ("openssl", "pkcs7", "-inform", "DER", "-in", "set.p7", "-print_certs", "-noout")
+    listed = subprocess.run(list_command, cwd=tmp_path, capture_output=True, check=True)
+    assert listed.stdout.count(b"subject=") == 3

@@ -1,0 +1,1 @@
+"""The processes, one module per worker; each says which stages it runs."""

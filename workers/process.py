@@ -1,0 +1,71 @@
+"""A process with one worker in it, or with all six."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+
+import structlog
+
+from pipeline.bootstrap import Parts, opened
+from pipeline.ledger import lodgments
+from pipeline.runner import Activity
+from pipeline.settings import Settings
+from workers import intake, outcome, scheduler, signer, token, transport
+
+log = structlog.get_logger(__name__)
+
+
+class Worker(StrEnum):
+    """The six workers, by the name under which `lodge worker` starts them."""
+
+    INTAKE = "intake"
+    TOKEN = "token"  # noqa: S105  - a worker's name
+    SIGNER = "signer"
+    TRANSPORT = "transport"
+    OUTCOME = "outcome"
+    SCHEDULER = "scheduler"
+
+
+_ACTIVITIES: Mapping[Worker, Callable[[Parts], list[Activity]]] = {
+    Worker.INTAKE: intake.activities,
+    Worker.TOKEN: token.activities,
+    Worker.SIGNER: signer.activities,
+    Worker.TRANSPORT: transport.activities,
+    Worker.OUTCOME: outcome.activities,
+    Worker.SCHEDULER: scheduler.activities,
+}
+
+
+async def serve(settings: Settings, workers: Sequence[Worker]) -> None:
+    """Work until SIGTERM or SIGINT, then finish and ack what is in hand."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with opened(settings) as parts:
+        if settings.metrics_port is not None:
+            parts.metrics.serve(settings.metrics_port)
+        await run(parts, workers, stop)
+
+
+async def run(parts: Parts, workers: Sequence[Worker], stop: asyncio.Event) -> None:
+    """Work until `stop` is set."""
+    if parts.settings.embedded:
+        await _take_over(parts)
+    running = [activity for worker in workers for activity in _ACTIVITIES[worker](parts)]
+    async with asyncio.TaskGroup() as group:
+        for activity in running:
+            group.create_task(activity.run())
+        log.info("worker.started", workers=[str(worker) for worker in workers], worker=parts.context.worker)
+        await stop.wait()
+        for activity in running:
+            activity.stop()
+    log.info("worker.stopped", worker=parts.context.worker)
+
+
+async def _take_over(parts: Parts) -> None:
+    """Put what is not final back on the queues: the embedded broker forgot it, and nobody else has it."""
+    async with parts.ledger.transaction() as tx:
+        woken = await lodgments.wake_everything(tx, parts.context.clock())
+    log.info("worker.recovered", lodgments=woken)
