@@ -36,7 +36,7 @@ from pipeline.lodgment.outcome import Outcome
 from pipeline.lodgment.references import TokenKey
 from pipeline.protocol.credential import Credential
 from pipeline.protocol.fragments import element, spliceable
-from pipeline.protocol.soap import CONTENT_TYPE, Frame, envelope_end, envelope_start, request_body
+from pipeline.protocol.soap import CONTENT_TYPE, Frame, envelope, request_body
 from pipeline.protocol.wsse import (
     IdentityToken,
     Part,
@@ -153,8 +153,8 @@ class AsicBusinessNames:
         """A ping, authenticated like any lodgment. Its body is empty: the guide gives it a messageType and no more."""
         entry = self._entry(SERVICE, PING)
         payload = element(f"ping:{_BODY}", declared={"ping": entry.namespace}).encode()
-        envelope = self._sealed(entry, facts, payload, credential, token, nonce)
-        return PingRequest(self._url(entry), self._headers(), envelope.head + payload + envelope.tail)
+        sealed = self._sealed(entry, facts, payload, credential, token, nonce)
+        return PingRequest(self._url(entry), self._headers(), sealed.head + payload + sealed.tail)
 
     def read_ping_reply(self, status: int, content_type: str, body: bytes, reference: str) -> PingReply | Failure:
         return read_ping(status, content_type, body, reference)
@@ -189,15 +189,14 @@ class AsicBusinessNames:
         token: SecurityToken | None,
         nonce: str,
     ) -> Envelope:
-        frame = Frame.around(payload)
+        frame = Frame.around(payload, entry.namespace)
         try:
             header = request_header(facts, entry, self._profile.software)
-            body = request_body(frame, f"body-{nonce}", entry.namespace, header, payload)
+            body = request_body(frame, f"body-{nonce}", header, payload)
             security = self._security(body.part, credential, token, nonce)
         except XmlError as error:
             raise RefusedError(f"seal.{error.code}", f"{facts.reference} cannot be sealed: {error}") from error
-        head = envelope_start(frame, security) + body.head
-        tail = body.tail + envelope_end(frame)
+        head, tail = envelope(frame, security, body)
         size = len(head) + len(payload) + len(tail)
         if size > self._profile.request_limit:
             raise RefusedError("seal.size", f"the envelope of {facts.reference} has {size} bytes, more than ASIC takes")

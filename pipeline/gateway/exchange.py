@@ -21,7 +21,8 @@ class Exchange:
     """How it went. `wire_started_at` is None when certainly no byte of the request left this machine.
 
     Exactly one of `body` (with `status`) and `failure` is set: a whole reply, or the class of its absence
-    (`not_sent` before the first byte, `unknown` after it).
+    (`not_sent` before the first byte, `unknown` after it; `our_document` if the request breaks a rule of HTTP and was
+    refused here).
     """
 
     started_at: datetime

@@ -10,7 +10,6 @@ from pipeline.ledger.tables import lodgment
 from pipeline.lodgment.decisions import Tally
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import Lodgment, Reason
-from pipeline.lodgment.references import MessageReferenceNumber, TokenKeyHash
 from pipeline.lodgment.states import State
 
 _NAMES = tuple(lodgment.c.keys())
@@ -85,39 +84,16 @@ def changing(item: Lodgment) -> dict[str, object]:
 
 
 def lodgment_of(row: Row[Any]) -> Lodgment:
-    """The lodgment in a row of `COLUMNS`."""
+    """The lodgment in a row of `COLUMNS`, which stand in the order of its fields."""
+    values = tuple(row)
+    state, version, due_at, resume, code, text, who, failures, waits = values[_MOVING : _MOVING + 9]
     return Lodgment(
-        id=row.id,
-        reference=MessageReferenceNumber(row.reference),
-        job_id=row.job_id,
-        content_digest=row.content_digest,
-        channel=row.channel,
-        service=row.service,
-        action=row.action,
-        environment=row.environment,
-        sender_id=row.sender_id,
-        sender_type=row.sender_type,
-        party_abn=row.party_abn,
-        credential=row.credential,
-        software_id=row.software_id,
-        order_key=row.order_key,
-        priority=row.priority,
-        due_date=row.due_date,
-        received_at=row.received_at,
-        payload_id=row.payload_id,
-        state=State(row.state),
-        version=row.version,
-        due_at=row.due_at,
-        resume=State(row.resume) if row.resume else None,
-        reason=Reason(row.reason_code, row.reason_text, Party(row.reason_who)) if row.reason_code else None,
-        tally=Tally(row.failures, row.waits),
-        token_key=TokenKeyHash(row.token_key) if row.token_key else None,
-        token_expires_at=row.token_expires_at,
-        envelope_id=row.envelope_id,
-        attempt_id=row.attempt_id,
-        attempts=row.attempts,
-        sent_at=row.sent_at,
-        agency_reference=row.agency_reference,
-        document_number=row.document_number,
-        finished_at=row.finished_at,
+        *values[:_MOVING],
+        State(state),
+        version,
+        due_at,
+        State(resume) if resume else None,
+        Reason(code, text, Party(who)) if code else None,
+        Tally(failures, waits),
+        *values[_MOVING + 9 :],
     )

@@ -106,7 +106,7 @@ async def waiting_for_token(tx: Tx, key: TokenKeyHash, limit: int) -> list[Lodgm
 
 
 async def postpone(tx: Tx, ids: Collection[UUID], until: datetime) -> None:
-    """Look at these again at `until`; where they are does not change. Final and held ones, which sleep, are left alone."""
+    """Look at these again at `until`; where they are does not change. Final and held ones sleep on."""
     await tx.connection.execute(_postpone(tx.dialect), {"keys": encode(ids), "until": until})
 
 

@@ -21,8 +21,8 @@ PUBLIC = tuple(column for column in security_token.c if column.name not in SECRE
 class StoredToken:
     """What the ledger knows of one token key.
 
-    `token` stays beside a running lease or a failed renewal: whether it is good is for its `expires_at` to say. `failed`
-    and `retry_at` are of the latest request, None after a success.
+    `token` stays beside a running lease or a failed renewal: whether it is good is for its `expires_at` to say.
+    `failed` and `retry_at` are of the latest request, None after a success.
     """
 
     key_hash: TokenKeyHash

@@ -100,8 +100,8 @@ async def touch(tx: Tx, hashes: Collection[TokenKeyHash], now: datetime) -> None
 
 
 async def expiring(tx: Tx, before: datetime, used_since: datetime, now: datetime, limit: int) -> list[StoredToken]:
-    """Valid tokens to renew: they expire before `before`, were used since `used_since`, nobody is asking for them now, and
-    no retry is set for later. First to expire first; without the secrets.
+    """Valid tokens to renew: they expire before `before`, were used since `used_since`, nobody is asking for them now,
+    and no retry is set for later. First to expire first; without the secrets.
     """
     bounds = {"before": before, "used_since": used_since, "now": now, "limit": limit}
     return [stored_token(row, None) for row in await tx.connection.execute(_expiring(), bounds)]

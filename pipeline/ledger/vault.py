@@ -27,8 +27,8 @@ class _SealingKey:
 class Vault:
     """Seals with the newest master key and opens with any that it knows, so keys are rotated by adding one in front.
 
-    A sealed blob is `format (1) | key id (8) | nonce (12) | ciphertext and tag`. Nonces are random, so that one master key
-    may seal 2**32 blobs (SP 800-38D, 8.3): at a million lodgments a day, change it every year.
+    A sealed blob is `format (1) | key id (8) | nonce (12) | ciphertext and tag`. Nonces are random, so that one master
+    key may seal 2**32 blobs (SP 800-38D, 8.3): at a million lodgments a day, change it every year.
     """
 
     def __init__(self, master_keys: Sequence[bytes]) -> None:

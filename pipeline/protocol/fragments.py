@@ -6,16 +6,18 @@ canonical form wherever it stands: the bytes that are digested are the bytes tha
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from lxml import etree
 
-from pipeline.protocol.xml import canonical, escape_attribute, parse
+from pipeline.protocol.xml import XmlError, canonical, escape_attribute, parse
 
 _NOTHING: Mapping[str, str] = {}
 _UNLIKE_CANONICAL = b" >"
 """How a spliced document ends that is not its own canonical form: there is never a space there (XML-C14N 1.0, 2.3)."""
 _DECLARED = re.compile(rb' xmlns:([^\s="]+)=')
+_AMPERSAND = re.compile(rb' xmlns(?::[^\s="]+)?="[^"]*&')
+"""A sign of a namespace name that libxml2 leaves unescaped, against XML-C14N 1.0, 2.3; it may be mere text."""
 _MANY_DECLARATIONS = 500
 """Above this the question whether one of them is lost costs more than the general path does."""
 
@@ -43,10 +45,12 @@ def spliceable(root: etree._Element) -> bytes:
     document keeps them all, and `signed_form` gives what is digested.
 
     Raises:
-        XmlError: `xml.canonical`.
+        XmlError: `xml.canonical`, also for a namespace name that implementations write differently.
     """
     exclusive = canonical(root)
     inclusive = canonical(root, exclusive=False)
+    if _AMPERSAND.search(inclusive) and any("&" in uri for _, (_, uri) in _declarations(root)):
+        raise XmlError("xml.canonical", "a namespace name holds an ampersand, which libxml2 does not escape")
     if exclusive == inclusive or not _loses_a_name(root, exclusive, inclusive):
         return exclusive
     return inclusive.removesuffix(b">") + _UNLIKE_CANONICAL
@@ -58,7 +62,7 @@ def signed_form(document: bytes) -> bytes:
 
 
 def free_suffix(names: re.Pattern[bytes], document: bytes) -> str:
-    """Nothing, or else the first number with which no prefix of `names` (from `prefix_names`) is declared in `document`.
+    """Nothing, or else the first number with which `document` declares no prefix of `names` (from `prefix_names`).
 
     Under an ancestor with such a prefix no declaration in the document is superfluous, so its canonical form inside the
     envelope is its canonical form alone.
@@ -72,6 +76,10 @@ def free_suffix(names: re.Pattern[bytes], document: bytes) -> str:
 def prefix_names(*names: str) -> re.Pattern[bytes]:
     """Finds declarations of these prefixes, and of those that differ by a number at the end, in canonical XML."""
     return re.compile(rf" xmlns:(?:{'|'.join(names)})([0-9]*)=".encode())
+
+
+def _declarations(root: etree._Element) -> Iterator[tuple[str, tuple[str, str]]]:
+    return iter(etree.iterwalk(root, events=("start-ns",)))
 
 
 def _loses_a_name(root: etree._Element, exclusive: bytes, inclusive: bytes) -> bool:

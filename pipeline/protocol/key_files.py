@@ -32,16 +32,16 @@ def read_pem(certificates: bytes, key: bytes, password: str | None = None, ident
     """
     try:
         found = x509.load_pem_x509_certificates(certificates)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise KeystoreError("keystore.malformed", f"the certificates are not PEM: {error}") from error
     try:
         private_key = load_pem_private_key(key, None if password is None else password.encode())
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeystoreError(
-            "keystore.unlock", "cannot unlock the private key: it is not PEM, or its password is wrong, missing or not needed"
+            "keystore.unlock",
+            "cannot unlock the private key: it is not PEM, or its password is wrong, missing or not needed",
         ) from error
-    own = [certificate for certificate in found if certificate.public_key() == private_key.public_key()]
-    leaf = own[0] if own else found[0]
+    leaf = next((one for one in found if _public(one) == private_key.public_key()), found[0])
     return _credential(leaf, private_key, tuple(one for one in found if one != leaf), identity)
 
 
@@ -82,6 +82,14 @@ def _credential(
         private_key=key,
         chain=chain,
     )
+
+
+def _public(certificate: x509.Certificate) -> object:
+    """The certificate's key, or None where it is of a kind, or damaged in a way, that cannot be read."""
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
 
 
 def _subject(certificate: x509.Certificate, oid: x509.ObjectIdentifier) -> str:

@@ -100,9 +100,13 @@ def require_pair(key: RSAPrivateKey, certificate: x509.Certificate, owner: str) 
     """Refuse a private key that is not the certificate's: everything signed with it would be refused later, and oddly.
 
     Raises:
-        KeystoreError: `keystore.mismatch`.
+        KeystoreError: `keystore.mismatch`, or `keystore.malformed` when the certificate's key cannot be read.
     """
-    if key.public_key() != certificate.public_key():
+    try:
+        belongs = key.public_key() == certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeystoreError("keystore.malformed", f"the public key in the certificate of {owner} is damaged") from error
+    if not belongs:
         raise KeystoreError("keystore.mismatch", f"the private key of {owner} does not belong to its certificate")
 
 
@@ -133,7 +137,7 @@ def _certificates(pkcs7: bytes, owner: str) -> tuple[x509.Certificate, ...]:
         sets = [part for part in ber.children(signed_data) if part.tag == ber.CONTEXT_0]
         (certificate_set,) = sets
         return tuple(x509.load_der_x509_certificate(one.encoded) for one in ber.children(certificate_set))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise KeystoreError("keystore.malformed", f"the certificates of {owner} cannot be read: {error}") from error
 
 

@@ -1,13 +1,14 @@
 """SOAP 1.2 over HTTP: the envelope around a spliced payload, and replies and faults read leniently."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lxml import etree
 
 from pipeline.protocol.fragments import free_suffix, prefix_names, signed_form, start_tag
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.wsse import Part
-from pipeline.protocol.xml import XmlError, local_name, parse
+from pipeline.protocol.xml import XmlError, escape_attribute, local_name, parse
 
 CONTENT_TYPE = "application/soap+xml; charset=utf-8"
 _DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -18,16 +19,40 @@ _FAULT_LIMIT = 20
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Prefixes that no declaration of the payload can collide with (Exclusive C14N 1.0, 3), chosen once per message."""
+    """What stands around every request of one message type, written once for each choice of prefixes."""
 
-    soap: str
-    wsu: str
-    message: str
+    start: bytes
+    secured_start: bytes
+    """With a wsse:Security header that the receiver must understand (SOAP 1.2 part 1, 5.2.3), left open."""
+    security_end: bytes
+    body_start: str
+    """Up to the value of the Body's `wsu:Id`."""
+    request_start: str
+    tail: bytes
+    end: bytes
 
     @classmethod
-    def around(cls, payload: bytes) -> "Frame":
-        suffix = free_suffix(_PREFIXES, payload)
-        return cls(f"soap{suffix}", f"wsu{suffix}", f"msg{suffix}")
+    def around(cls, payload: bytes, namespace: str) -> "Frame":
+        """The frame of `request` in the message's `namespace`, with prefixes under which none of the payload's
+        declarations is superfluous (Exclusive C14N 1.0, 3).
+        """
+        return _frame(free_suffix(_PREFIXES, payload), namespace)
+
+
+@lru_cache(maxsize=32)
+def _frame(suffix: str, namespace: str) -> Frame:
+    soap, wsu, request = f"soap{suffix}", f"wsu{suffix}", f"msg{suffix}:request"
+    envelope = start_tag(f"{soap}:Envelope", {soap: Ns.SOAP})
+    security = start_tag("wsse:Security", {"wsse": Ns.WSSE}, {f"{soap}:mustUnderstand": "true"})
+    return Frame(
+        start=_DECLARATION + envelope.encode(),
+        secured_start=_DECLARATION + f"{envelope}<{soap}:Header>{security}".encode(),
+        security_end=f"</wsse:Security></{soap}:Header>".encode(),
+        body_start=start_tag(f"{soap}:Body", {soap: Ns.SOAP, wsu: Ns.WSU}).removesuffix(">") + f' {wsu}:Id="',
+        request_start=f'">{start_tag(request, {f"msg{suffix}": namespace})}',
+        tail=f"</{request}></{soap}:Body>".encode(),
+        end=f"</{soap}:Envelope>".encode(),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +64,17 @@ class Body:
     part: Part
 
 
-def request_body(frame: Frame, body_id: str, namespace: str, header: str, payload: bytes) -> Body:
-    """A Body with one child, `request` in the message's `namespace`: `header`, a canonical fragment, then the payload.
-
-    The payload is digested where it is and never copied.
-    """
-    request = f"{frame.message}:request"
-    body = start_tag(f"{frame.soap}:Body", {frame.soap: Ns.SOAP, frame.wsu: Ns.WSU}, {f"{frame.wsu}:Id": body_id})
-    head = f"{body}{start_tag(request, {frame.message: namespace})}{header}".encode()
-    tail = f"</{request}></{frame.soap}:Body>".encode()
-    return Body(head, tail, Part.of(body_id, head, signed_form(payload), tail))
+def request_body(frame: Frame, body_id: str, header: str, payload: bytes) -> Body:
+    """A Body with one child, `request`: `header`, a canonical fragment, then the payload, digested and not copied."""
+    head = f"{frame.body_start}{escape_attribute(body_id)}{frame.request_start}{header}".encode()
+    return Body(head, frame.tail, Part.of(body_id, head, signed_form(payload), frame.tail))
 
 
-def envelope_start(frame: Frame, security: bytes | None) -> bytes:
-    """Everything before the Body: the declaration, and the Security header where there is one.
-
-    `security` is the content of `wsse:Security`, which a receiver must understand (SOAP 1.2 part 1, 5.2.3).
-    """
-    envelope = start_tag(f"{frame.soap}:Envelope", {frame.soap: Ns.SOAP})
+def envelope(frame: Frame, security: bytes | None, body: Body) -> tuple[bytes, bytes]:
+    """What goes before and after the payload; `security` is the content of `wsse:Security`, if there is one."""
     if security is None:
-        return _DECLARATION + envelope.encode()
-    must = {f"{frame.soap}:mustUnderstand": "true"}
-    opening = f"{envelope}<{frame.soap}:Header>{start_tag('wsse:Security', {'wsse': Ns.WSSE}, must)}"
-    return b"".join((_DECLARATION, opening.encode(), security, f"</wsse:Security></{frame.soap}:Header>".encode()))
-
-
-def envelope_end(frame: Frame) -> bytes:
-    return f"</{frame.soap}:Envelope>".encode()
+        return frame.start + body.head, body.tail + frame.end
+    return b"".join((frame.secured_start, security, frame.security_end, body.head)), body.tail + frame.end
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def _header_parts(
 
 
 def _ids(root: etree._Element) -> Mapping[str, list[etree._Element]]:
-    """Every value that any reader could take for an id, with all who carry it; the payload may repeat its own freely."""
+    """Every value that a reader could take for an id, with all who carry it; the payload may repeat its own freely."""
     found: dict[str, list[etree._Element]] = {}
     for node in root.iter("*"):
         for name in _ID_NAMES:

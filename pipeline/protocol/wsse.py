@@ -23,7 +23,6 @@ from pipeline.protocol.xml import XmlError, canonical, escape_attribute, parse
 
 _START = re.compile(rb"\s*<[^\s/>?!]+")
 _ID_PREFIX = prefix_names("wsu")
-_DS = {"ds": Ns.DS.value}
 _TRANSFORMS_AND_DIGEST_METHOD = element(
     "ds:Transforms", element("ds:Transform", attributes={"Algorithm": Algorithm.EXCLUSIVE_C14N})
 ) + element("ds:DigestMethod", attributes={"Algorithm": Algorithm.SHA256})
@@ -32,7 +31,8 @@ _SIGNED_INFO_START = {
     + element("ds:SignatureMethod", attributes={"Algorithm": method})
     for method in (Algorithm.RSA_SHA256, Algorithm.HMAC_SHA256)
 }
-_TOKEN_REFERENCE_START = start_tag("wsse:SecurityTokenReference", {"wsse": Ns.WSSE})
+_KEY_INFO_START = f'<ds:KeyInfo>{start_tag("wsse:SecurityTokenReference", {"wsse": Ns.WSSE})}<wsse:Reference URI="#'
+_KEY_INFO_END = f'" ValueType="{TokenProfile.X509V3}"></wsse:Reference></wsse:SecurityTokenReference></ds:KeyInfo>'
 _TOKEN_START = start_tag("wsse:BinarySecurityToken", {"wsse": Ns.WSSE, "wsu": Ns.WSU}).removesuffix(">") + (
     f' EncodingType="{TokenProfile.BASE64}" ValueType="{TokenProfile.X509V3}" wsu:Id="'
 )
@@ -117,8 +117,7 @@ def certificate_signature(
     """RSA-SHA256 over `parts`, the key named by reference to the BinarySecurityToken (WIG 5.4.3; BSP 1.1, R5417)."""
     info = _signed_info(Algorithm.RSA_SHA256, parts)
     value = private_key.sign(_to_be_signed(info), PKCS1v15(), hashes.SHA256())
-    reference = element("wsse:Reference", attributes={"URI": f"#{token.id}", "ValueType": TokenProfile.X509V3})
-    key_info = f"<ds:KeyInfo>{_TOKEN_REFERENCE_START}{reference}</wsse:SecurityTokenReference></ds:KeyInfo>"
+    key_info = f"{_KEY_INFO_START}{escape_attribute(token.id)}{_KEY_INFO_END}"
     signature = _signature(info, value, key_info, signature_id)
     return signature, Part.of(signature_id, signature)
 
@@ -144,8 +143,8 @@ def _to_be_signed(info: str) -> bytes:
 
 
 def _signature(info: str, value: bytes, key_info: str = "", signature_id: str | None = None) -> bytes:
-    start = start_tag("ds:Signature", _DS, {"Id": signature_id} if signature_id else {})
-    written = base64.b64encode(value).decode()
+    named = "" if signature_id is None else f' Id="{escape_attribute(signature_id)}"'
     return (
-        f"{start}<ds:SignedInfo>{info}<ds:SignatureValue>{written}</ds:SignatureValue>{key_info}</ds:Signature>"
+        f'<ds:Signature xmlns:ds="{Ns.DS}"{named}><ds:SignedInfo>{info}'
+        f"<ds:SignatureValue>{base64.b64encode(value).decode()}</ds:SignatureValue>{key_info}</ds:Signature>"
     ).encode()

@@ -39,6 +39,16 @@ class Standing(StrEnum):
     """Issued by the right authority and on nobody's list."""
 
 
+_CREDENTIALS = (
+    ("SyntheticAgent", Standing.GOOD),
+    ("SyntheticPayroll", Standing.GOOD),
+    ("SyntheticBroker", Standing.GOOD),
+    ("SyntheticExpired", Standing.EXPIRED),
+    ("SyntheticRevoked", Standing.REVOKED),
+    ("SyntheticUnknown", Standing.UNKNOWN),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class KnownCredential:
     """A machine credential as the services see it. `fingerprint` is the SHA-256 of its certificate in hex."""
@@ -109,6 +119,12 @@ def synthetic_abn(number: int) -> str:
     return f"{abn_rules.calc_check_digits(digits)}{digits}"
 
 
+def credential_ids(standing: Standing) -> tuple[str, ...]:
+    """The ids that every home gives to its credentials of that standing."""
+    numbered = enumerate(_CREDENTIALS, start=1)
+    return tuple(_credential_id(number, name) for number, (name, one) in numbered if one is standing)
+
+
 def open_home(path: Path, now: datetime) -> Home:
     """The sandbox's folder at `path`, created whole when it is not there yet."""
     if not path.exists():
@@ -148,25 +164,21 @@ def _create(path: Path, now: datetime) -> None:
     _write(path / "credentials.json", json.dumps([asdict(one) for one in known], indent=2).encode())
 
 
+def _credential_id(number: int, name: str) -> str:
+    return f"ABRD:{synthetic_abn(number)}_{name}"
+
+
 def _machine_credentials(
     root: KeyPair, authority: KeyPair, now: datetime
 ) -> tuple[list[KnownCredential], list[Credential]]:
     known: list[KnownCredential] = []
     credentials: list[Credential] = []
-    wanted = (
-        ("SyntheticAgent", Standing.GOOD),
-        ("SyntheticPayroll", Standing.GOOD),
-        ("SyntheticBroker", Standing.GOOD),
-        ("SyntheticExpired", Standing.EXPIRED),
-        ("SyntheticRevoked", Standing.REVOKED),
-        ("SyntheticUnknown", Standing.UNKNOWN),
-    )
-    for number, (name, standing) in enumerate(wanted, start=1):
+    for number, (name, standing) in enumerate(_CREDENTIALS, start=1):
         abn = synthetic_abn(number)
         start = now - timedelta(days=731 if standing is Standing.EXPIRED else 1)
         pair = certificates.machine_credential(authority, abn, name, start, start + timedelta(days=730))
         der = pair.certificate.public_bytes(Encoding.DER)
-        identity = f"ABRD:{abn}_{name}"
+        identity = _credential_id(number, name)
         known.append(KnownCredential(identity, abn, name, hashlib.sha256(der).hexdigest(), standing))
         chain = (authority.certificate, root.certificate)
         credentials.append(Credential(identity, abn, name, pair.certificate, der, pair.key, chain))

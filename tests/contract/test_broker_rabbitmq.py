@@ -72,6 +72,11 @@ async def publish_until_confirmed(broker: RabbitBroker, message: Outgoing) -> No
             return
 
 
+async def publish_without_end(broker: RabbitBroker) -> None:
+    for number in itertools.count():
+        await broker.publish([step(number)])
+
+
 async def publish_forever(broker: RabbitBroker, confirmed: set[str]) -> None:
     for number in itertools.count(1000):
         await publish_until_confirmed(broker, step(number))
@@ -130,8 +135,7 @@ async def test_a_memory_alarm_delays_publishers_visibly_and_lets_acks_through(ow
         try:
             await asyncio.to_thread(own_node.ctl, "set_vm_memory_high_watermark", "0.00001")
             with pytest.raises(DependencyDownError) as refusal:
-                while True:
-                    await broker.publish([step(2)])
+                await publish_without_end(broker)
             assert refusal.value.code == "broker.unconfirmed"
             await take(subscription, {"id-1"})
         finally:
@@ -156,8 +160,8 @@ async def test_resumes_after_the_network_cut_and_ignores_old_acks(
         await subscription.ack(before)
         await subscription.reject(before)
         await subscription.close()
-        while (await broker.depths())["seal"] != 3:
-            await asyncio.sleep(0.02)
+        await take(await broker.subscribe("seal", 10), {d.message_id for d in before})
+        assert (await broker.depths())["quarantine"] == 0
 
 
 async def test_a_publisher_is_told_when_the_network_is_cut(amqp_url: str, topology: Topology, proxy: TcpProxy) -> None:
@@ -188,10 +192,7 @@ async def test_heartbeats_find_a_silent_peer(amqp_url: str, topology: Topology, 
     async with opened(through(proxy, amqp_url), topology, replace(QUICK, heartbeat=2)) as broker:
         subscription = await broker.subscribe("seal", 10)
         proxy.freeze()
-        seen = proxy.accepted
-        async with asyncio.timeout(PATIENCE):
-            while proxy.accepted < seen + 2:
-                await asyncio.sleep(0.05)
+        await asyncio.wait_for(proxy.accept_more(2), PATIENCE)
         proxy.thaw()
         await publish_until_confirmed(broker, step(1))
         await take(subscription, {"id-1"})
@@ -237,7 +238,7 @@ async def test_moves_to_the_second_broker_when_the_first_goes(
 
 async def test_says_when_no_broker_can_be_reached() -> None:
     broker = RabbitBroker([f"amqp://guest:guest@127.0.0.1:{free_port()}/"], Topology("nobody"), timing=QUICK)
-    with pytest.raises(DependencyDownError, match="127.0.0.1") as refusal:
+    with pytest.raises(DependencyDownError, match=r"127\.0\.0\.1") as refusal:
         await broker.open()
     assert refusal.value.code == "broker.down"
     await broker.close()
@@ -277,8 +278,7 @@ def test_refuses_a_url_that_is_not_amqp_or_weakens_tls(url: str) -> None:
 async def test_a_full_queue_refuses_its_publisher(amqp_url: str, topology: Topology) -> None:
     async with opened(amqp_url, replace(topology, max_length=10)) as broker:
         with pytest.raises(DependencyDownError) as refusal:
-            for n in range(50):
-                await broker.publish([step(n)])
+            await publish_without_end(broker)
         assert refusal.value.code == "broker.unconfirmed"
 
 

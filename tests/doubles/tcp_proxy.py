@@ -12,12 +12,11 @@ class TcpProxy:
     def __init__(self, port: int) -> None:
         self._target = port
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.port = 0
-        self.accepted = 0
+        self._accepted = asyncio.Semaphore(0)
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -53,8 +52,15 @@ class TcpProxy:
     def thaw(self) -> None:
         self._flowing.set()
 
+    async def accept_more(self, count: int) -> None:
+        """Wait for so many connections more than there were until now."""
+        while not self._accepted.locked():
+            await self._accepted.acquire()
+        for _ in range(count):
+            await self._accepted.acquire()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
+        self._accepted.release()
         pump = asyncio.current_task()
         if pump is not None:
             self._pumps.add(pump)
