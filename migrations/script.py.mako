@@ -1,14 +1,16 @@
 """${message}
 
 Rules for every migration:
-- Workers of the release before this one keep running on the new schema. Expand here (new tables, new columns that are
-  nullable or have a default), change the code, contract in a later release.
-- It runs on PostgreSQL and on SQLite, up and down; tests/integration/ledger/test_migrations.py runs both and looks for drift.
-- It waits 5 seconds for a lock at most (env.py). Build an index on a table that is in use with
-  postgresql_concurrently=True inside op.get_context().autocommit_block(); add constraints NOT VALID and validate them later.
-- It touches rows in batches and never rewrites lodgment, attempt, artifact or message_event in one statement.
-- It imports nothing of the application that may change after it was released; views are dropped and created again here.
+- Workers of the release before this one keep running on the new schema. Expand here (new tables, new columns that
+  are nullable or have a default), change the code, contract in a later release.
+- It runs on PostgreSQL and on SQLite, up and down; tests/integration/ledger/test_migrations.py looks for drift.
+- It waits 5 seconds for a lock at most (env.py). Build an index on a table in use with postgresql_concurrently=True
+  inside op.get_context().autocommit_block(); add constraints NOT VALID and validate them later.
+- It touches rows in batches, and never rewrites lodgment, attempt, artifact or message_event in one statement.
+- It imports nothing of the application that may change later, except partitions.create_missing.
+- A view whose table changes is dropped and created again here.
 """
+
 import sqlalchemy as sa
 from alembic import op
 ${imports if imports else ""}

@@ -10,7 +10,6 @@ import structlog
 
 from pipeline.broker.port import Broker, Delivery, Exchange, Outgoing, Subscription
 from pipeline.lodgment.errors import DependencyDownError, PipelineError
-from pipeline.lodgment.states import Step
 from pipeline.stages.contract import Stage
 from pipeline.stages.quarantine import CODE_HEADER, REASON_HEADER, STEP_HEADER
 from pipeline.telemetry import Metrics
@@ -122,7 +121,7 @@ class Runner:
         log.error("runner.poison", step=self._stage.step, code=code, message=delivery.message_id, exc_info=error)
         self._metrics.poison(self._stage.step)
         headers = {STEP_HEADER: str(self._stage.step), CODE_HEADER: code, REASON_HEADER: _safe(error)}
-        kept = Outgoing(Exchange.STEPS, Step.QUARANTINE, delivery.body, delivery.message_id, headers)
+        kept = Outgoing(Exchange.DEAD, self._stage.step, delivery.body, delivery.message_id, headers)
         while True:
             try:
                 await self._broker.publish([kept])

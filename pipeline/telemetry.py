@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -12,8 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from pipeline.lodgment.states import Step
 
 
-def configure_logs(level: str, *, json_lines: bool) -> None:
-    """Structured events on stderr: JSON lines for machines, aligned text for a terminal."""
+def configure_logs(level: str, *, json_lines: bool, stream: TextIO | None = None) -> None:
+    """Structured events on `stream`, stderr unless given: JSON lines for machines, aligned text for a terminal."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
@@ -26,7 +27,7 @@ def configure_logs(level: str, *, json_lines: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
 

@@ -1,7 +1,7 @@
 """Real servers for the tests: those that the environment names, else private ones, started once when first needed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -12,6 +12,7 @@ from kombu.connection import Connection
 from psycopg import sql
 
 from pipeline.broker.topology import Topology
+from tests.doubles.tcp_proxy import TcpProxy
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
 
@@ -68,6 +69,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def amqp_url(pytestconfig: pytest.Config) -> str:
     """A RabbitMQ broker; what a test declares on it is in a namespace of its own."""
     return pytestconfig.stash[_RUN].url(AMQP)
+
+
+@pytest.fixture(scope="session")
+def mortal_rabbit() -> Iterator[PrivateRabbit]:
+    """A node that tests may kill, whatever broker the environment names; each leaves it running."""
+    node = PrivateRabbit()
+    node.start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+async def proxy(amqp_url: str) -> AsyncIterator[TcpProxy]:
+    """A proxy between the test and the broker, to cut and to freeze."""
+    async with TcpProxy(urlsplit(amqp_url).port or 5672) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,9 @@
-"""One connection to RabbitMQ that mends itself: several URLs, bounded growing delays, channels on demand.
-
-pika speaks in callbacks; here they become awaitables, each of which ends when its channel or its patience does.
-"""
+"""One connection to RabbitMQ that mends itself: several URLs, bounded growing delays, channels on demand."""
 
 import asyncio
 import contextlib
-import random
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
 import pika
@@ -17,102 +11,13 @@ import structlog
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError
 
+from pipeline.broker.channel import Channel, Timing, settle
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError, PipelineError
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-
 _ACCESS_REFUSED = frozenset({403, 530})
 """Reply codes for wrong credentials or permissions, and for a virtual host that does not exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds. No wait in the broker's clients is longer than one of these, but for a `take` on an empty queue."""
-
-    connect: float = 10.0
-    """For TCP, TLS and the AMQP handshake with one URL."""
-    answer: float = 15.0
-    """For the reply to one request: opening a channel, declaring, consuming."""
-    confirm: float = 30.0
-    """For all confirms of one `publish`; not below the heartbeat, or a dead peer is never the reason given."""
-    heartbeat: int = 20
-    blocked: float = 60.0
-    """How long the broker may hold this connection back (memory or disk alarm) before it is given up."""
-    first_delay: float = 0.2
-    longest_delay: float = 15.0
-
-    def delays(self) -> Iterator[float]:
-        """Waits between tries: doubling, bounded, each cut at random so that a crowd does not return at once."""
-        delay = self.first_delay
-        while True:
-            yield delay * random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
-            delay = min(delay * 2, self.longest_delay)
-
-
-class BrokerRefusalError(DependencyDownError):
-    """The broker closed the channel over a request: `reply_code` and `reply_text` say why (AMQP 0-9-1, 1.2)."""
-
-    def __init__(self, reply_code: int, reply_text: str) -> None:
-        super().__init__("broker.down", f"the broker refused a request: {reply_code} {reply_text}")
-        self.reply_code = reply_code
-        self.reply_text = reply_text
-
-
-class Channel:
-    """One AMQP channel. `lost` is done, with the reason as its result, once the channel is closed by whomever."""
-
-    def __init__(self, connection: AsyncioConnection, timing: Timing) -> None:
-        loop = asyncio.get_running_loop()
-        self.lost: asyncio.Future[Exception] = loop.create_future()
-        self._opened: asyncio.Future[pika.frame.Method] = loop.create_future()
-        self._timing = timing
-        try:
-            self.raw = connection.channel(on_open_callback=lambda _: settle(self._opened, None))
-        except AMQPError as error:
-            raise down(error) from error
-        self.raw.add_on_close_callback(lambda _, reason: settle(self.lost, reason))
-
-    async def open(self) -> None:
-        await self._first(self._opened)
-
-    async def ask(self, send: Callable[[Callable[[pika.frame.Method], None]], object]) -> pika.frame.Method:
-        """The reply to a request; `send` makes the request and is given the callback for its reply.
-
-        Raises:
-            DependencyDownError: the channel or connection was lost, or no reply came in time.
-            BrokerRefusalError: the broker closed the channel over it.
-        """
-        reply: asyncio.Future[pika.frame.Method] = asyncio.get_running_loop().create_future()
-        try:
-            send(lambda frame: settle(reply, frame))
-        except AMQPError as error:
-            raise down(error) from error
-        return await self._first(reply)
-
-    async def _first(self, reply: asyncio.Future[pika.frame.Method]) -> pika.frame.Method:
-        done, _ = await asyncio.wait(
-            {reply, self.lost}, timeout=self._timing.answer, return_when=asyncio.FIRST_COMPLETED
-        )
-        if reply in done:
-            return reply.result()
-        reply.cancel()
-        if self.lost not in done:
-            raise DependencyDownError("broker.down", f"the broker did not answer within {self._timing.answer:g} s")
-        reason = self.lost.result()
-        if isinstance(reason, pika.exceptions.ChannelClosedByBroker):
-            raise BrokerRefusalError(reason.reply_code, reason.reply_text) from reason
-        raise down(reason) from reason
-
-    def drop(self) -> None:
-        """Close without waiting: what was unacknowledged goes back, what was unconfirmed stays so."""
-        if self.raw.is_open or self.raw.is_opening:
-            self.raw.close()
-
-    async def close(self) -> None:
-        self.drop()
-        await asyncio.wait({self.lost}, timeout=self._timing.answer)
 
 
 class Session:
@@ -148,6 +53,8 @@ class Link:
         timing: Timing,
         ca_file: str | None = None,
     ) -> None:
+        if not urls:
+            raise ConfigurationError("broker.url", "no broker URL is set")
         self._role = role
         self._targets = [_parameters(url, timing, ca_file) for url in urls]
         self._prepare = prepare
@@ -166,6 +73,7 @@ class Link:
         if self._keeper is None:
             self._arrive(await self._connect())
             self._keeper = asyncio.create_task(self._keep(), name=f"broker-{self._role}")
+            self._keeper.add_done_callback(self._on_keeper_done)
 
     async def session(self) -> Session:
         """The live session, waiting for it no longer than one connection may take."""
@@ -177,8 +85,14 @@ class Link:
             ) from error
 
     async def next_session(self) -> Session:
-        """The live session, however long it takes."""
+        """The live session, however long it takes.
+
+        Raises:
+            DependencyDownError: there will be none: the link is closed.
+        """
         while self._session is None:
+            if self._keeper is None or self._keeper.done():
+                raise DependencyDownError("broker.down", "the connection to the broker is closed")
             await self._up.wait()
         return self._session
 
@@ -210,6 +124,10 @@ class Link:
                 log.warning("broker.unreachable", role=self._role, code=error.code, reason=str(error))
         raise AssertionError  # the delays never end
 
+    def _on_keeper_done(self, keeper: asyncio.Task[None]) -> None:
+        report_end(keeper)
+        self._up.set()
+
     def _arrive(self, session: Session) -> None:
         self._session = session
         self._up.set()
@@ -236,14 +154,25 @@ class Link:
         raise DependencyDownError("broker.down", "; ".join(str(error) for error in errors)) from errors[-1]
 
 
+def report_end(keeper: asyncio.Task[None]) -> None:
+    """A keeper ends by being cancelled; another end is a defect, and must not pass in silence."""
+    if not keeper.cancelled() and keeper.exception() is not None:
+        log.error("broker.keeper_failed", task=keeper.get_name(), exc_info=keeper.exception())
+
+
 async def _open_session(target: pika.URLParameters, timing: Timing) -> Session:
     loop = asyncio.get_running_loop()
     opened: asyncio.Future[Exception | None] = loop.create_future()
     lost: asyncio.Future[Exception] = loop.create_future()
+
+    def failed(_: AsyncioConnection, error: Exception) -> None:
+        settle(opened, error)
+        settle(lost, error)
+
     connection = AsyncioConnection(
         target,
         on_open_callback=lambda _: settle(opened, None),
-        on_open_error_callback=lambda _, error: settle(opened, error),
+        on_open_error_callback=failed,
         on_close_callback=lambda _, error: settle(lost, error),
         custom_ioloop=loop,
     )
@@ -255,23 +184,13 @@ async def _open_session(target: pika.URLParameters, timing: Timing) -> Session:
     except BaseException as interruption:
         if not connection.is_closed:
             connection.close()
+            await asyncio.wait({lost}, timeout=timing.answer)
         if isinstance(interruption, TimeoutError):
             raise DependencyDownError("broker.down", f"{_name(target)} did not answer in time") from interruption
         raise
     if error is not None:
         raise _refusal(target, error) from error
     return Session(connection, lost, timing)
-
-
-def settle(future: "asyncio.Future[T]", result: T) -> None:
-    """Give a future its result unless it has one, or nobody waits any longer."""
-    if not future.done():
-        future.set_result(result)
-
-
-def down(error: Exception) -> DependencyDownError:
-    """What any error of pika's means to a stage: wait, and try the same again."""
-    return DependencyDownError("broker.down", f"the connection to the broker was lost: {error!r}")
 
 
 def _refusal(target: pika.URLParameters, error: Exception) -> PipelineError:
@@ -288,10 +207,8 @@ def _refusal(target: pika.URLParameters, error: Exception) -> PipelineError:
 def _parameters(url: str, timing: Timing, ca_file: str | None) -> pika.URLParameters:
     """The URL's parameters with our time limits; TLS is always verified, there is no query argument around it."""
     parts = urlsplit(url)
-    if parts.scheme not in {"amqp", "amqps"} or "ssl_options" in parts.query:
-        raise ConfigurationError(
-            "broker.url", "a broker URL is amqp[s]://user:password@host[:port]/vhost, without ssl_options"
-        )
+    if parts.scheme not in {"amqp", "amqps"} or parts.query:
+        raise ConfigurationError("broker.url", "a broker URL is amqp[s]://user:password@host[:port]/vhost, no query")
     target = pika.URLParameters(url)
     if parts.scheme == "amqps":
         target.ssl_options = pika.SSLOptions(ssl.create_default_context(cafile=ca_file))

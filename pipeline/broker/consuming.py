@@ -10,7 +10,8 @@ import pika
 import structlog
 from pika.exceptions import AMQPError
 
-from pipeline.broker.connection import Channel, Link, Session, Timing
+from pipeline.broker.channel import Channel, Timing
+from pipeline.broker.connection import Link, Session, report_end
 from pipeline.broker.port import Delivery
 from pipeline.lodgment.errors import PipelineError
 
@@ -49,6 +50,7 @@ class RabbitSubscription:
     async def open(self) -> None:
         self._channel = await self._consume(await self._link.session())
         self._keeper = asyncio.create_task(self._keep(), name="broker-subscription")
+        self._keeper.add_done_callback(self._on_keeper_done)
 
     async def take(self, limit: int, linger: float) -> list[Delivery]:
         async with self._taking:
@@ -89,12 +91,12 @@ class RabbitSubscription:
             log.info("broker.ack_dropped", reason=repr(error))
 
     async def close(self) -> None:
+        channel = self._channel
         self._closed = True
+        self._forget()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
-        channel = self._channel
-        self._forget()
         if channel is not None:
             await channel.close()
 
@@ -129,6 +131,12 @@ class RabbitSubscription:
             self._forget()
             log.warning("broker.subscription_lost", reason=repr(reason))
             self._channel = await self._again()
+
+    def _on_keeper_done(self, keeper: asyncio.Task[None]) -> None:
+        """Nobody looks after the consumer any more: `take` must say so, not wait for ever."""
+        report_end(keeper)
+        self._closed = True
+        self._forget()
 
     async def _again(self) -> Channel:
         for delay in self._timing.delays():

@@ -142,7 +142,9 @@ class _Queues:
         raw["headers"].pop(_COUNT, None)
         raw["headers"].setdefault("x-first-death-queue", queue)
         raw["headers"].setdefault("x-first-death-reason", reason)
-        self._channel.basic_publish(raw, self._topology.dead.name, message.delivery_info["routing_key"])
+        self._channel.basic_publish(
+            raw, self._topology.exchange_name(Exchange.DEAD), message.delivery_info["routing_key"]
+        )
 
     def bind_listener(self, pattern: str) -> entity.Queue:
         exchange = self._topology.exchange(Exchange.OUTCOMES)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Exchange(StrEnum):
-    """The three doors of the broker; names on the wire carry the topology's namespace."""
+    """The doors of the broker; names on the wire carry the topology's namespace."""
 
     JOBS = "jobs"
     """Producers publish here, routing key `receive`."""
@@ -15,6 +15,8 @@ class Exchange(StrEnum):
     """The pipeline's own messages; the routing key is the step."""
     OUTCOMES = "outcomes"
     """Topic exchange: `outcome.<channel>.<state>.<abn>`."""
+    DEAD = "dead"
+    """What could not be handled; everything that enters ends in the quarantine queue."""
 
 
 @dataclass(frozen=True, slots=True)

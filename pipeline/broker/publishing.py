@@ -7,7 +7,8 @@ import pika
 import structlog
 from pika.exceptions import AMQPError
 
-from pipeline.broker.connection import Channel, Link, Timing, down, settle
+from pipeline.broker.channel import Channel, Timing, down, settle
+from pipeline.broker.connection import Link
 from pipeline.broker.port import Outgoing
 from pipeline.broker.topology import MESSAGE_TYPES, Topology
 from pipeline.lodgment.errors import DependencyDownError

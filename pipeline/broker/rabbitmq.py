@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from kombu import entity
 
-from pipeline.broker.connection import BrokerRefusalError, Channel, Link, Session, Timing
+from pipeline.broker.channel import BrokerRefusalError, Channel, Timing
+from pipeline.broker.connection import Link, Session
 from pipeline.broker.consuming import RabbitSubscription, Source
 from pipeline.broker.port import Exchange, Outgoing, Subscription
 from pipeline.broker.publishing import Publisher

@@ -27,6 +27,8 @@ def connect(
         DependencyDownError: none could be reached.
         ConfigurationError: a URL is none, or a broker refuses this user, password or virtual host.
     """
+    if not urls:
+        raise ConfigurationError("broker.url", "no broker URL is set")
     failures: list[str] = []
     for url in urls:
         connection = Connection(
@@ -38,7 +40,7 @@ def connect(
             transport_options={"write_timeout": answer_timeout},
         )
         try:
-            connection.connect()
+            connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
         except (exceptions.AccessRefused, exceptions.NotAllowed) as error:
             connection.release()
             raise ConfigurationError(
@@ -56,10 +58,11 @@ def connect(
 
 def abandon(connection: Connection) -> None:
     """Leave without goodbye: for a peer that may not answer, and for a connection inherited from another process."""
-    sock = connection.connection.sock if connection.connected else None
-    if sock is not None:
-        # Before py-amqp can shut it down: of an inherited socket only this process's copy may end.
-        sock.close()
+    if connection.connected:
+        transport = connection.connection.transport
+        # Closed here, because py-amqp shuts the stream down first, and of an inherited one only our copy may end.
+        transport.sock.close()
+        transport.sock = None
     connection.collect()
 
 
@@ -67,7 +70,7 @@ def _tls(url: str, ca_file: str | None) -> dict[str, object] | None:
     """TLS as it must be; kombu's default for amqps checks nothing."""
     parts = urlsplit(url)
     if parts.scheme not in {"amqp", "amqps"} or parts.query:
-        raise ConfigurationError("broker.url", "a broker URL is amqp[s]://user:password@host[:port]/vhost")
+        raise ConfigurationError("broker.url", "a broker URL is amqp[s]://user:password@host[:port]/vhost, no query")
     if parts.scheme == "amqp":
         return None
     return {

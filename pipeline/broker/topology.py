@@ -16,12 +16,20 @@ QUARANTINE = "quarantine"
 STEPS = (Step.AUTHORISE, Step.SEAL, Step.SUBMIT, Step.RECORD)
 """The steps that are fed by the pipeline itself; `receive` is fed by producers."""
 
+_KINDS: Mapping[Exchange, str] = {
+    Exchange.JOBS: "direct",
+    Exchange.STEPS: "direct",
+    Exchange.OUTCOMES: "topic",
+    # What the broker dead-letters keeps its routing key; a fanout takes it whatever it is.
+    Exchange.DEAD: "fanout",
+}
 _UNLIMITED = 1_000_000_000
 
 MESSAGE_TYPES: Mapping[Exchange, str] = {
     Exchange.JOBS: "lodgment-job.v1",
     Exchange.STEPS: "lodgment-step.v1",
     Exchange.OUTCOMES: "lodgment-outcome.v1",
+    Exchange.DEAD: "lodgment-step.v1",
 }
 """The AMQP property `type` of what goes through each exchange."""
 
@@ -46,16 +54,10 @@ class Topology:
         return f"{self.namespace}.{queue}"
 
     def exchange(self, exchange: Exchange) -> entity.Exchange:
-        kind = "topic" if exchange is Exchange.OUTCOMES else "direct"
-        return entity.Exchange(self.exchange_name(exchange), type=kind, durable=True)
-
-    @property
-    def dead(self) -> entity.Exchange:
-        """Where rejected messages and those over the delivery limit go; a fanout keeps their routing key."""
-        return entity.Exchange(f"{self.namespace}.dead", type="fanout", durable=True)
+        return entity.Exchange(self.exchange_name(exchange), type=_KINDS[exchange], durable=True)
 
     def exchanges(self) -> tuple[entity.Exchange, ...]:
-        return (*(self.exchange(exchange) for exchange in Exchange), self.dead)
+        return tuple(self.exchange(exchange) for exchange in Exchange)
 
     def queues(self) -> Mapping[str, entity.Queue]:
         """Every queue by its short name, each with the one binding that feeds it."""
@@ -63,7 +65,7 @@ class Topology:
         return {
             Step.RECEIVE: self._queue(Step.RECEIVE, self.exchange(Exchange.JOBS)),
             **{step: self._queue(step, steps) for step in STEPS},
-            QUARANTINE: self._queue(QUARANTINE, self.dead),
+            QUARANTINE: self._queue(QUARANTINE, self.exchange(Exchange.DEAD)),
         }
 
     def limit_of(self, queue: str) -> int:
@@ -75,7 +77,7 @@ class Topology:
         return {
             "x-queue-type": "quorum",
             "x-delivery-limit": self.limit_of(queue),
-            "x-dead-letter-exchange": self.dead.name,
+            "x-dead-letter-exchange": self.exchange_name(Exchange.DEAD),
             # Dead-lettering is at most once unless asked otherwise, and at least once needs reject-publish.
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",

@@ -18,7 +18,7 @@ No wsu:Timestamp: the guide names these four parts and no other (WIG 5.4).
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from lxml import etree
@@ -59,7 +59,7 @@ _XML_RULES: Mapping[str, str] = {
     "xml.malformed": "the document is not well-formed XML: write it with an XML library, in UTF-8 or UTF-16",
     "xml.doctype": "a document type declaration is not allowed (SOAP 1.2, 5): remove it and write its entities out",
     "xml.width": "the document has too many elements, attributes or namespace declarations: split it",
-    "xml.canonical": "the document has no canonical form: make its namespace names absolute URIs",
+    "xml.canonical": "the document has no canonical form: its namespace names must be absolute URIs without ampersands",
 }
 
 
@@ -68,8 +68,8 @@ class PingRequest:
     """A whole ping (WIG 6.3.2), to be sent as it is."""
 
     url: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class AsicBusinessNames:

@@ -4,7 +4,7 @@ Asking twice does no harm, so there is no unknown outcome here: what did not arr
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from lxml import etree
@@ -47,8 +47,8 @@ CLAIMS = (
 )
 """The 16 claims that ASIC and SBR want in every request, in the order of working clients (WIG 5.1, table 4)."""
 
-_EVENT_CODE = re.compile(r"E\d{4}")
-_EVENT_IN_REASON = re.compile(r"Event Code: \[(E\d{4})\]")
+_EVENT_CODE = re.compile(r"E[0-9]{4}")
+_EVENT_IN_REASON = re.compile(r"Event Code: \[(E[0-9]{4})\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,24 @@ class StsRequest:
 
     url: str
     headers: tuple[tuple[str, str], ...]
-    body: bytes
-    expected: Expected
+    body: bytes = field(repr=False)
+    wanted: TokenRequest
+    message_id: str
+    skew: timedelta
 
 
 def request(
-    profile: StsProfile, credential: Credential, key: TokenKey, message_id: str, now: datetime, nonce: str
+    profile: StsProfile,
+    credential: Credential,
+    key: TokenKey,
+    message_id: str,
+    now: datetime,
+    nonce: str,
+    skew: timedelta = timedelta(0),
 ) -> StsRequest:
     """Ask for the token that `key` describes. `message_id` (a URI) and `nonce` (letters and digits) must be fresh.
 
-    `now` is on the token service's clock as well as it is known: this machine's plus `clock_skew`.
+    `skew` is what `clock_skew` measured last: the times in the message are on the service's clock, `now` is on ours.
 
     Raises:
         RefusedError: `sts.act-as` and the codes of `WsTrustError`: nothing that can be asked for.
@@ -91,11 +99,11 @@ def request(
             token_type=profile.token_type,
             relationship=_relationship(credential, key, nonce),
         )
-        body = signed_request(wanted, credential, key.sts, message_id, now, nonce)
+        body = signed_request(wanted, credential, key.sts, message_id, now + skew, nonce)
     except (WsTrustError, XmlError) as error:
         raise RefusedError(error.code, f"no token can be asked for: {error}") from error
     headers = (("Content-Type", f'{CONTENT_TYPE}; action="{ISSUE_ACTION}"'),)
-    return StsRequest(key.sts, headers, body, Expected(wanted, message_id, now))
+    return StsRequest(key.sts, headers, body, wanted, message_id, skew)
 
 
 def _relationship(credential: Credential, key: TokenKey, nonce: str) -> Relationship | None:
@@ -110,29 +118,36 @@ def _relationship(credential: Credential, key: TokenKey, nonce: str) -> Relation
     return Relationship(f"_{nonce}", credential.abn, key.second_party, key.software_id)
 
 
-def read_reply(status: int, body: bytes, expected: Expected, now: datetime) -> SecurityToken | Failure:
-    """The token in the reply, or why there is none. Never raises for what a server could send.
+def read_reply(sent: StsRequest, status: int, body: bytes, now: datetime) -> SecurityToken | Failure:
+    """The token in the reply, its times on our clock, or why there is none. Never raises for what a server could send.
 
-    `now` is on the same clock as that of `request`. Whether a reply is SOAP is seen from its body: faults come with
-    HTTP 400 and 500, and gateways write their own pages under any content type.
+    Whether a reply is SOAP is seen from its body: faults come with HTTP 400 and 500, and gateways write their own pages
+    under any content type.
     """
     if len(body) > REPLY_LIMIT:
         return _failure(faults.NOT_BELIEVED, "sts.size", f"the reply has {len(body)} bytes, more than {REPLY_LIMIT}")
     try:
         content = read_envelope(body)
     except XmlError as error:
-        return _failure(faults.rule_for_status(status), f"http.{status}", str(error))
+        code = error.code if status == 200 else f"http.{status}"
+        return _failure(faults.rule_for_status(status), code, str(error))
     if isinstance(content, Fault):
         return _failure_of(content)
     try:
-        return read_token(content, body, replace(expected, now=now))
+        token = read_token(content, body, Expected(sent.wanted, sent.message_id, now + sent.skew))
     except WsTrustError as error:
         return _failure(faults.NOT_BELIEVED, error.code, str(error))
+    return replace(token, created_at=token.created_at - sent.skew, expires_at=token.expires_at - sent.skew)
 
 
 def unreachable(failure: Failure) -> Failure:
     """A failed conversation with the token service: nothing was lodged by it, so it is only ever a reason to wait."""
     return replace(failure, kind=FailureClass.UNAVAILABLE, blast=Blast.CHANNEL)
+
+
+def blames_the_clock(failure: Failure) -> bool:
+    """Whether asking once more with a corrected `skew` may help, where the exchange that failed has measured one."""
+    return failure.code in faults.CLOCK_CODES
 
 
 def clock_skew(server_date: datetime, sent_at: datetime, received_at: datetime) -> timedelta:

@@ -111,6 +111,9 @@ SUBCODE_RULES: Mapping[str, StsRule] = {
 }
 """By the finest code of a fault without an event code (MAS-ST 4.2; WS-Trust 1.3, 11; WS-Security 1.1, 12)."""
 
+CLOCK_CODES = frozenset({"E9004", "E2017", "InvalidSecurity", "MessageExpired", "wstrust.lifetime"})
+"""Failures that a wrong clock of ours causes too."""
+
 UNKNOWN_SENDER = StsRule(
     FailureClass.OUR_DOCUMENT,
     Party.OPERATOR,

@@ -97,13 +97,13 @@ class Gateway:
         await self._session.close()
 
     async def exchange(self, request: Request) -> Exchange:
-        """Send the request once and wait for the whole reply.
+        """Send the request once and wait for the whole reply. (Only a GET on a stale connection is asked twice.)
 
         Trouble is a value, never an exception: `not_sent` only if certainly no byte left, `unknown` from there on, and
         `our_document` for a request that breaks a rule of ours, which waiting would not mend. A redirect is a reply.
         """
         started_at = self._clock()
-        wire = Wire()
+        wire = Wire(written=not request.body)
         self._log.info("exchange.started")
         result = await self._attempt(request, wire)
         ended = Exchange(started_at, self._clock(), wire.started_at)

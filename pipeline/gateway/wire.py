@@ -30,7 +30,7 @@ class Wire:
     started_at: datetime | None = None
     """When the first byte was about to be handed to the socket."""
     written: bool = False
-    """The whole request was handed over."""
+    """The whole body, if there is one, was handed over."""
     status: int | None = None
     """The head of the reply arrived."""
     received: int = 0

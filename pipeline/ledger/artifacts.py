@@ -106,13 +106,13 @@ def _insert() -> sa.Insert:
 
 
 @cache
-def _select(dialect: Dialect) -> sa.Executable:
+def _select(dialect: Dialect) -> sa.Select[Any]:
     wanted = (artifact.c.id, artifact.c.sha256, artifact.c.content)
     return sa.select(*wanted).where(_chosen(dialect), artifact.c.kind != ArtifactKind.ENVELOPE)
 
 
 @cache
-def _select_envelopes(dialect: Dialect) -> sa.Executable:
+def _select_envelopes(dialect: Dialect) -> sa.Select[Any]:
     payload = artifact.alias("payload")
     wanted = (artifact.c.id, artifact.c.sha256, artifact.c.content, artifact.c.payload_id)
     return (

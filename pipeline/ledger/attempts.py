@@ -71,7 +71,7 @@ def _finish(dialect: Dialect) -> sa.Executable:
 
 
 @cache
-def _load(dialect: Dialect) -> sa.Executable:
+def _load(dialect: Dialect) -> sa.Select[Any]:
     return sa.select(attempt).where(among(dialect, attempt.c.id), _within())
 
 

@@ -46,22 +46,23 @@ def translated() -> Iterator[None]:
         if code is not None:
             raise DependencyDownError(code, f"the ledger cannot be used now: {_first_line(error.orig)}") from error
         if isinstance(error, exc.IntegrityError | exc.DataError):
-            # Only the rule is named: the driver's text quotes the row.
-            raise RefusedError("ledger.refused", f"the ledger does not take this row: {_rule(error.orig)}") from error
+            # Without its cause: PostgreSQL's text quotes the row, and a traceback would carry it into the log.
+            raise RefusedError("ledger.refused", f"the ledger does not take this row: {_rule(error.orig)}") from None
         raise
 
 
 def _down_code(error: exc.DBAPIError) -> str | None:
     match error.orig:
         case psycopg.Error(sqlstate=str(state)):
-            return _postgresql_code(state, operational=isinstance(error.orig, psycopg.OperationalError))
+            code = _postgresql_code(state, operational=isinstance(error.orig, psycopg.OperationalError))
         case psycopg.OperationalError() | psycopg.InterfaceError():
-            return "ledger.down"
+            code = "ledger.down"
         case sqlite3.OperationalError() as cause:
             # Extended codes keep the primary one in their low byte. Plain SQLITE_ERROR is a defect in a statement.
-            return _SQLITE_CODES.get(cause.sqlite_errorcode & 0xFF)
+            code = _SQLITE_CODES.get(cause.sqlite_errorcode & 0xFF)
         case _:
-            return "ledger.down" if error.connection_invalidated else None
+            code = None
+    return "ledger.down" if code is None and error.connection_invalidated else code
 
 
 def _postgresql_code(state: str, *, operational: bool) -> str | None:

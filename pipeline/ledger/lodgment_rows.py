@@ -87,7 +87,7 @@ def lodgment_of(row: Row[Any]) -> Lodgment:
     """The lodgment in a row of `COLUMNS`, which stand in the order of its fields."""
     values = tuple(row)
     state, version, due_at, resume, code, text, who, failures, waits = values[_MOVING : _MOVING + 9]
-    return Lodgment(
+    fields = (
         *values[:_MOVING],
         State(state),
         version,
@@ -97,3 +97,4 @@ def lodgment_of(row: Row[Any]) -> Lodgment:
         Tally(failures, waits),
         *values[_MOVING + 9 :],
     )
+    return Lodgment(*fields)

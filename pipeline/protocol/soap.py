@@ -1,6 +1,6 @@
 """SOAP 1.2 over HTTP: the envelope around a spliced payload, and replies and faults read leniently."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from lxml import etree
@@ -59,7 +59,7 @@ def _frame(suffix: str, namespace: str) -> Frame:
 class Body:
     """A soap:Body around a payload: `head + payload + tail` in the message. `part` is what signatures cover."""
 
-    head: bytes
+    head: bytes = field(repr=False)
     tail: bytes
     part: Part
 

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cryptography.hazmat.primitives import hashes
@@ -68,8 +68,8 @@ class AssertionReference(StrEnum):
 class IdentityToken:
     """An EncryptedAssertion, ready for any number of envelopes: its bytes and canonical form, cut where an id goes."""
 
-    wire: tuple[bytes, ...]
-    canonical: tuple[bytes, ...]
+    wire: tuple[bytes, ...] = field(repr=False)
+    canonical: tuple[bytes, ...] = field(repr=False)
     own_id: str | None
 
     def placed(self, fresh_id: str) -> tuple[bytes, Part]:

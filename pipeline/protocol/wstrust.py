@@ -16,7 +16,7 @@ SHORTEST_LIFETIME = timedelta(minutes=5)
 LONGEST_LIFETIME = timedelta(hours=8)
 CONTEXT_LIMIT = 512
 _SAFE_CONTEXT = re.compile(r"[A-Za-z0-9._~:/?#@!$'()*+,;=%-]+")
-_ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]+")
+_ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
 _ABN = re.compile(r"[0-9]{11}")
 _SOFTWARE_ID = re.compile(r"[0-9]{10}")
 _NCNAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import xmlsec
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
@@ -12,7 +13,7 @@ from pipeline.protocol.algorithms import Algorithm
 from pipeline.protocol.namespaces import Ns
 from pipeline.sandbox.claims import CLAIM, MANDATORY, fingerprint
 from pipeline.sandbox.home import APPLIES_TO, Home, Standing
-from pipeline.sandbox.judge import ForgedError, Identified, Rule, check_signature, identified, only
+from pipeline.sandbox.judge import ForgedError, Identified, Rule, check_signature, identified, only, text
 from pipeline.sandbox.relying_party import OpenToken, RelyingParty, UnacceptableError, UnreadableError
 from pipeline.sandbox.soap import FaultError, Name
 from pipeline.sandbox.sts_request import issued_by, read_certificate, require_reference
@@ -24,6 +25,7 @@ class _Signer:
 
     fingerprint: str
     key: xmlsec.Key
+    not_after: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +76,29 @@ class Sentry:
         except UnreadableError as error:
             raise security_fault("FailedCheck", str(error)) from error
         except ForgedError as error:
-            text = f"The provided signatures or encryption were invalid: {error}"
-            raise security_fault("FailedCheck", text) from error
+            reason = f"The provided signatures or encryption were invalid: {error}"
+            raise security_fault("FailedCheck", reason) from error
         except UnacceptableError as error:
             raise security_fault("InvalidSecurityToken", f"An invalid security token was provided: {error}") from error
 
     def _signer(self, token: etree._Element, now: datetime) -> _Signer:
-        text = token.text or ""
-        signer = self._signers.get(text)
-        if signer is None:
-            certificate = read_certificate(token)
-            der = certificate.public_bytes(Encoding.DER)
-            known = self._known.get(hashlib.sha256(der).hexdigest())
-            valid = certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
-            if not issued_by(certificate, self._home.authority) or not valid:
-                raise ForgedError(Rule.VALUE, "the business certificate is not a valid one of the known authority")
-            if known is None or known.standing is Standing.REVOKED:
-                raise ForgedError(Rule.VALUE, "the business certificate is unknown or revoked")
-            key = xmlsec.Key.from_memory(certificate.public_bytes(Encoding.PEM), xmlsec.constants.KeyDataFormatCertPem)
-            signer = self._signers[text] = _Signer(fingerprint(der), key)
+        content = text(token, "BinarySecurityToken")
+        if content not in self._signers:
+            self._signers[content] = self._trusted(read_certificate(token))
+        signer = self._signers[content]
+        if now > signer.not_after:
+            raise ForgedError(Rule.VALUE, "the business certificate has expired")
         return signer
+
+    def _trusted(self, certificate: x509.Certificate) -> _Signer:
+        der = certificate.public_bytes(Encoding.DER)
+        known = self._known.get(hashlib.sha256(der).hexdigest())
+        if not issued_by(certificate, self._home.authority):
+            raise ForgedError(Rule.VALUE, "the business certificate is not of the known authority")
+        if known is None or known.standing is Standing.REVOKED:
+            raise ForgedError(Rule.VALUE, "the business certificate is unknown or revoked")
+        key = xmlsec.Key.from_memory(der, xmlsec.constants.KeyDataFormatCertDer)
+        return _Signer(fingerprint(der), key, certificate.not_valid_after_utc)
 
     def _check_endorsement(self, header: _Header, token: OpenToken) -> None:
         """The session key signs document signature, Body and assertion: it ties document to identity (WIG 5.4.4)."""

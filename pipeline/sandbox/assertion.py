@@ -21,7 +21,8 @@ from pipeline.sandbox.soap import node, timestamp
 ISSUER = "Sandbox Security Token Service (SYNTHETIC)"
 HOLDER_OF_KEY = "urn:oasis:names:tc:SAML:2.0:cm:holder-of-key"
 OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)  # noqa: S303  - rsa-oaep-mgf1p is defined with SHA-1 (XML Encryption, 5.4.2), and no collision matters there
-_OAEP_URI = Ns.XENC.value + "rsa-oaep-mgf1p"
+ENCRYPTION = (Ns.XENC.value + "aes256-cbc", Ns.XENC.value + "rsa-oaep-mgf1p")
+"""Of the assertion, and of the key that it is encrypted with."""
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 _PREFIXES: Mapping[str, str] = {
     "saml2": Ns.SAML2.value,
@@ -124,7 +125,7 @@ class Issuer:
     def _encrypted_data(self) -> etree._Element:
         return node(
             Ns.XENC("EncryptedData"),
-            node(Ns.XENC("EncryptionMethod"), attributes={"Algorithm": Ns.XENC.value + "aes256-cbc"}),
+            node(Ns.XENC("EncryptionMethod"), attributes={"Algorithm": ENCRYPTION[0]}),
             node(Ns.DS("KeyInfo"), self._encrypted_key(""), prefixes={"ds": Ns.DS.value}),
             _cipher_data(""),
             attributes={"Id": f"ED-{uuid.uuid4().hex.upper()}", "Type": Ns.XENC.value + "Element"},
@@ -145,7 +146,7 @@ class Issuer:
         )
         return node(
             Ns.XENC("EncryptedKey"),
-            node(Ns.XENC("EncryptionMethod"), attributes={"Algorithm": _OAEP_URI}),
+            node(Ns.XENC("EncryptionMethod"), attributes={"Algorithm": ENCRYPTION[1]}),
             node(Ns.DS("KeyInfo"), reference),
             _cipher_data(cipher_value),
             attributes={"Id": f"EK-{uuid.uuid4().hex.upper()}"},

@@ -93,56 +93,60 @@ class _Pending(Generic[AnswerT]):
     submission: Submission
     now: datetime
     decide: Decide[AnswerT]
-    answer: asyncio.Future[AnswerT]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch(Generic[AnswerT]):
+    """Requests that will share a commit, and the commit that they wait for."""
+
+    pending: list[_Pending[AnswerT]]
+    answers: asyncio.Task[list[AnswerT]]
 
 
 class Book(Generic[AnswerT]):
-    """Use it as a context manager, in one process at a time."""
+    """Use it as an asynchronous context manager, in one process at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._pending: list[_Pending[AnswerT]] = []
-        self._writer: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._collecting: _Batch[AnswerT] | None = None
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.executescript(_SCHEMA)
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
+        async with self._turn:
+            self._connection.close()
 
     async def settle(self, submission: Submission, now: datetime, decide: Decide[AnswerT]) -> AnswerT:
         """Count the request, let `decide` judge it by its entry, and return the answer once all of it is on disk.
 
         `decide` runs in the writer's thread and must be quick.
         """
-        answer: asyncio.Future[AnswerT] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Pending(submission, now, decide, answer))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write())
-        return await answer
+        if self._collecting is None:
+            pending: list[_Pending[AnswerT]] = []
+            self._collecting = _Batch(pending, asyncio.create_task(self._write(pending)))
+        batch = self._collecting
+        place = len(batch.pending)
+        batch.pending.append(_Pending(submission, now, decide))
+        # A client that goes away must not take the others' commit with it.
+        return (await asyncio.shield(batch.answers))[place]
 
     async def lines(self, limit: int, offset: int = 0, reference: str | None = None) -> list[Line]:
         """The book's lines in order of sender and reference; those of one reference, if given."""
         return await asyncio.to_thread(self._lines, limit, offset, reference)
 
-    async def _write(self) -> None:
-        while self._pending:
-            batch, self._pending = self._pending, []
-            try:
-                answers = await asyncio.to_thread(self._commit, batch)
-            except sqlite3.Error as error:
-                for pending in batch:
-                    pending.answer.set_exception(error)
-                continue
-            for pending, answer in zip(batch, answers, strict=True):
-                if not pending.answer.cancelled():
-                    pending.answer.set_result(answer)
+    async def _write(self, pending: list[_Pending[AnswerT]]) -> list[AnswerT]:
+        """One commit at a time; while it waits for its turn, more requests join the batch."""
+        async with self._turn:
+            self._collecting = None
+            return await asyncio.to_thread(self._commit, pending)
 
     def _commit(self, batch: list[_Pending[AnswerT]]) -> list[AnswerT]:
         self._connection.execute("BEGIN IMMEDIATE")

@@ -135,6 +135,7 @@ def _references(signature: etree._Element, method: Algorithm) -> list[etree._Ele
     names = [child.tag for child in signature]
     if names[:2] != [Ns.DS("SignedInfo"), Ns.DS("SignatureValue")] or names[2:] not in ([], [Ns.DS("KeyInfo")]):
         raise ForgedError(Rule.STRUCTURE, "a signature holds SignedInfo, SignatureValue and perhaps KeyInfo, once each")
+    text(signature[1], "SignatureValue")
     parts = list(signature[0])
     if len(parts) < 3:
         raise ForgedError(Rule.STRUCTURE, "SignedInfo holds two methods and the References")

@@ -13,7 +13,7 @@ from lxml import etree
 
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.xml import XmlError, canonical, parse
-from pipeline.sandbox.assertion import HOLDER_OF_KEY, OAEP
+from pipeline.sandbox.assertion import ENCRYPTION, HOLDER_OF_KEY, OAEP
 from pipeline.sandbox.home import Home
 from pipeline.sandbox.judge import ForgedError, check_enveloped_signature, text
 
@@ -78,6 +78,8 @@ class RelyingParty:
         """Works on a copy with nothing around it: decryption replaces the node, and the envelope stays as signed."""
         wrapper = etree.Element("wrapper")
         wrapper.append(parse(content, _TOKEN_LIMIT))
+        if [one.get("Algorithm") for one in wrapper.iter(Ns.XENC("EncryptionMethod"))] != list(ENCRYPTION):
+            raise UnreadableError
         try:
             assertion = xmlsec.EncryptionContext(self._keys).decrypt(wrapper[0])
             # Parsed afresh: the ids and namespaces of the wrapper must not reach into the assertion.

@@ -31,6 +31,8 @@ from pipeline.sandbox.trouble import ServiceName, Trouble, Weather
 
 _SOAP = "application/soap+xml"
 _PAGE = 1_000
+_SHUTDOWN_SECONDS = 0.5
+"""How long a stopping sandbox waits for replies that are slow on purpose."""
 log = structlog.get_logger(__name__)
 
 
@@ -76,7 +78,7 @@ class Sandbox:
         self._weather[trouble.service] = Weather(trouble, self._clock())
 
     async def __aenter__(self) -> Self:
-        self._running.enter_context(self._book)
+        await self._running.enter_async_context(self._book)
         application = web.Application(client_max_size=DOCUMENT_LIMIT)
         application.add_routes(
             [
@@ -88,7 +90,7 @@ class Sandbox:
                 web.post("/{anything:.*}", self._lodge),
             ]
         )
-        runner = web.AppRunner(application, access_log=None)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
         self._running.push_async_callback(runner.cleanup)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -21,6 +21,7 @@ STEP_HEADER = "x-lodge-step"
 CODE_HEADER = "x-lodge-code"
 REASON_HEADER = "x-lodge-reason"
 """Set by the runner; a message that the broker itself dead-lettered (delivery limit) has none of them."""
+_DEATH_QUEUE_HEADER = "x-first-death-queue"
 
 _WORN_OUT = "The message was delivered again and again without being handled to its end."
 
@@ -49,7 +50,7 @@ class Quarantine:
             lodgment_id = None
         return Quarantined(
             id=self._context.new_id(),
-            step=delivery.headers.get(STEP_HEADER, "unknown"),
+            step=delivery.headers.get(STEP_HEADER) or _died_in(delivery),
             code=delivery.headers.get(CODE_HEADER, "delivery.limit"),
             reason=delivery.headers.get(REASON_HEADER, _WORN_OUT),
             job_id=None,
@@ -69,3 +70,8 @@ class Quarantine:
         ]
         won = await lodgments.move(tx, moves)
         return [outcome_event(after, (), self._context.clock()) for _, after in moves if after.id in won]
+
+
+def _died_in(delivery: Delivery) -> str:
+    """The step whose queue the broker took the message from; queues are named `<namespace>.<step>`."""
+    return delivery.headers.get(_DEATH_QUEUE_HEADER, "unknown").rpartition(".")[2]

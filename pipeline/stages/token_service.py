@@ -40,7 +40,7 @@ class TokenService:
         # Only what never left is tried again here; longer waits belong to the ledger.
         tries = AsyncRetrying(
             stop=stop_after_attempt(_TRIES),
-            wait=wait_exponential_jitter(initial=0.2, max=2),
+            wait=wait_exponential_jitter(multiplier=0.2, max=2),
             retry=retry_if_result(_not_sent),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else None,
         )
@@ -50,18 +50,17 @@ class TokenService:
         return answer if self._outlives_a_submission(answer) else _too_short(answer)
 
     async def _once(self, key: TokenKey, credential: Credential) -> SecurityToken | Failure:
-        now = self._context.clock() + self._skew
+        now = self._context.clock()
         nonce = self._context.new_id()
         try:
-            request = mas_st.request(self._profile, credential, key, f"urn:uuid:{nonce}", now, nonce.hex)
+            request = mas_st.request(self._profile, credential, key, f"urn:uuid:{nonce}", now, nonce.hex, self._skew)
         except RefusedError as error:
             return Failure(FailureClass.OUR_DOCUMENT, error.code, str(error), _CANNOT_ASK, Party.PRODUCER)
         exchange = await self._carrier.exchange(Request(request.url, (request.body,), request.headers))
         self._measure_skew(exchange)
         if exchange.failure is not None:
             return exchange.failure
-        later = self._context.clock() + self._skew
-        return mas_st.read_reply(exchange.status or 0, exchange.body or b"", request.expected, later)
+        return mas_st.read_reply(request, exchange.status or 0, exchange.body or b"", self._context.clock())
 
     def _measure_skew(self, exchange: Exchange) -> None:
         if exchange.server_date is None:

@@ -173,6 +173,12 @@ async def test_a_rejected_message_goes_to_quarantine_with_its_reason(broker: Bro
     assert dead.headers["x-first-death-queue"].endswith(".seal")
 
 
+async def test_a_message_can_be_put_into_quarantine_with_a_reason_of_our_own(broker: Broker) -> None:
+    await broker.publish([Outgoing(Exchange.DEAD, "seal", b"body 1", "id-1", {"reason": "message.step"})])
+    (dead,) = await take(await broker.subscribe("quarantine", 10), 1)
+    assert (dead.body, dead.message_id, dead.headers) == (b"body 1", "id-1", {"reason": "message.step"})
+
+
 async def test_what_is_rejected_from_quarantine_stays_there(broker: Broker) -> None:
     await broker.publish([step(1)])
     subscription = await broker.subscribe("seal", 10)

@@ -3,35 +3,28 @@
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import uvloop
 from kombu.connection import Connection
 
-from pipeline.broker.connection import Timing
+from pipeline.broker.channel import Timing
 from pipeline.broker.port import Delivery, Exchange, Outgoing, Subscription
 from pipeline.broker.rabbitmq import RabbitBroker
 from pipeline.broker.topology import Topology
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
+from tests.doubles.private_ca import PrivateCa
 from tests.doubles.tcp_proxy import TcpProxy
 from tests.services.processes import free_port
 from tests.services.rabbitmq import PrivateRabbit
 
 PATIENCE = 60.0
 QUICK = Timing(connect=3, answer=5, confirm=4, heartbeat=4, first_delay=0.05, longest_delay=0.5)
-
-
-@pytest.fixture(scope="module")
-def own_node() -> Iterator[PrivateRabbit]:
-    """A node that may be killed, whatever the environment names for the others."""
-    node = PrivateRabbit()
-    node.start()
-    yield node
-    node.stop()
 
 
 @asynccontextmanager
@@ -42,17 +35,6 @@ async def opened(url: str, topology: Topology, timing: Timing = QUICK) -> AsyncI
         yield broker
     finally:
         await broker.close()
-
-
-@pytest.fixture
-async def proxy(amqp_url: str) -> AsyncIterator[TcpProxy]:
-    async with TcpProxy(urlsplit(amqp_url).port or 5672) as between:
-        yield between
-
-
-def through(proxy: TcpProxy, url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}").geturl()
 
 
 def step(number: int) -> Outgoing:
@@ -94,16 +76,16 @@ async def take(subscription: Subscription, wanted: set[str]) -> list[Delivery]:
     return taken
 
 
-async def test_nothing_confirmed_is_lost_when_the_broker_is_killed(own_node: PrivateRabbit) -> None:
-    async with opened(own_node.url, Topology("killed")) as broker:
+async def test_nothing_confirmed_is_lost_when_the_broker_is_killed(mortal_rabbit: PrivateRabbit) -> None:
+    async with opened(mortal_rabbit.url, Topology("killed")) as broker:
         subscription = await broker.subscribe("seal", 50)
         await broker.publish([step(n) for n in range(200)])
         unacked = await subscription.take(20, 5)
         assert unacked
         confirmed: set[str] = set()
         publishing = asyncio.create_task(publish_forever(broker, confirmed))
-        await asyncio.to_thread(own_node.kill)
-        await asyncio.to_thread(own_node.start)
+        await asyncio.to_thread(mortal_rabbit.kill)
+        await asyncio.to_thread(mortal_rabbit.start)
         await publish_until_confirmed(broker, step(-1))
         publishing.cancel()
         await asyncio.wait({publishing})
@@ -111,11 +93,11 @@ async def test_nothing_confirmed_is_lost_when_the_broker_is_killed(own_node: Pri
         await take(subscription, {f"id-{n}" for n in range(200)} | {"id--1"} | confirmed)
 
 
-async def test_resumes_after_the_broker_closed_every_connection(own_node: PrivateRabbit) -> None:
-    async with opened(own_node.url, Topology("closed-by-management")) as broker:
+async def test_resumes_after_the_broker_closed_every_connection(mortal_rabbit: PrivateRabbit) -> None:
+    async with opened(mortal_rabbit.url, Topology("closed-by-management")) as broker:
         subscription = await broker.subscribe("seal", 50)
         listener = await broker.listen("outcome.#")
-        await asyncio.to_thread(own_node.ctl, "close_all_connections", "maintenance")
+        await asyncio.to_thread(mortal_rabbit.ctl, "close_all_connections", "maintenance")
         await publish_until_confirmed(broker, step(1))
         await take(subscription, {"id-1"})
         async with asyncio.timeout(PATIENCE):
@@ -128,18 +110,18 @@ async def test_resumes_after_the_broker_closed_every_connection(own_node: Privat
         assert heard[0].message_id == "o"
 
 
-async def test_a_memory_alarm_delays_publishers_visibly_and_lets_acks_through(own_node: PrivateRabbit) -> None:
-    async with opened(own_node.url, Topology("alarmed")) as broker:
+async def test_a_memory_alarm_delays_publishers_visibly_and_lets_acks_through(mortal_rabbit: PrivateRabbit) -> None:
+    async with opened(mortal_rabbit.url, Topology("alarmed")) as broker:
         subscription = await broker.subscribe("seal", 50)
         await broker.publish([step(1)])
         try:
-            await asyncio.to_thread(own_node.ctl, "set_vm_memory_high_watermark", "0.00001")
+            await asyncio.to_thread(mortal_rabbit.ctl, "set_vm_memory_high_watermark", "0.00001")
             with pytest.raises(DependencyDownError) as refusal:
                 await publish_without_end(broker)
             assert refusal.value.code == "broker.unconfirmed"
             await take(subscription, {"id-1"})
         finally:
-            await asyncio.to_thread(own_node.ctl, "set_vm_memory_high_watermark", "0.6")
+            await asyncio.to_thread(mortal_rabbit.ctl, "set_vm_memory_high_watermark", "0.6")
         await publish_until_confirmed(broker, step(3))
         await take(subscription, {"id-3"})
 
@@ -147,7 +129,7 @@ async def test_a_memory_alarm_delays_publishers_visibly_and_lets_acks_through(ow
 async def test_resumes_after_the_network_cut_and_ignores_old_acks(
     amqp_url: str, topology: Topology, proxy: TcpProxy
 ) -> None:
-    async with opened(through(proxy, amqp_url), topology) as broker:
+    async with opened(proxy.on_the_way_to(amqp_url), topology) as broker:
         subscription = await broker.subscribe("seal", 10)
         await broker.publish([step(n) for n in range(3)])
         before = await subscription.take(3, 5)
@@ -165,7 +147,7 @@ async def test_resumes_after_the_network_cut_and_ignores_old_acks(
 
 
 async def test_a_publisher_is_told_when_the_network_is_cut(amqp_url: str, topology: Topology, proxy: TcpProxy) -> None:
-    async with opened(through(proxy, amqp_url), topology) as broker:
+    async with opened(proxy.on_the_way_to(amqp_url), topology) as broker:
         proxy.freeze()
         publishing = asyncio.create_task(broker.publish([step(1)]))
         await asyncio.wait({publishing}, timeout=0.1)
@@ -179,7 +161,7 @@ async def test_a_publisher_is_told_when_the_network_is_cut(amqp_url: str, topolo
 
 async def test_waits_for_a_confirm_no_longer_than_it_says(amqp_url: str, topology: Topology, proxy: TcpProxy) -> None:
     timing = replace(QUICK, confirm=0.3, heartbeat=60)
-    async with opened(through(proxy, amqp_url), topology, timing) as broker:
+    async with opened(proxy.on_the_way_to(amqp_url), topology, timing) as broker:
         proxy.freeze()
         with pytest.raises(DependencyDownError) as refusal:
             await asyncio.wait_for(broker.publish([step(n) for n in range(3000)]), PATIENCE)
@@ -189,7 +171,7 @@ async def test_waits_for_a_confirm_no_longer_than_it_says(amqp_url: str, topolog
 
 
 async def test_heartbeats_find_a_silent_peer(amqp_url: str, topology: Topology, proxy: TcpProxy) -> None:
-    async with opened(through(proxy, amqp_url), topology, replace(QUICK, heartbeat=2)) as broker:
+    async with opened(proxy.on_the_way_to(amqp_url), topology, replace(QUICK, heartbeat=2)) as broker:
         subscription = await broker.subscribe("seal", 10)
         proxy.freeze()
         await asyncio.wait_for(proxy.accept_more(2), PATIENCE)
@@ -199,11 +181,39 @@ async def test_heartbeats_find_a_silent_peer(amqp_url: str, topology: Topology, 
 
 
 async def test_closing_does_not_hang_on_a_silent_broker(amqp_url: str, topology: Topology, proxy: TcpProxy) -> None:
-    broker = RabbitBroker([through(proxy, amqp_url)], topology, timing=replace(QUICK, answer=0.2, heartbeat=60))
+    broker = RabbitBroker([proxy.on_the_way_to(amqp_url)], topology, timing=replace(QUICK, answer=0.2, heartbeat=60))
     await broker.open()
     await broker.subscribe("seal", 10)
     proxy.freeze()
     await asyncio.wait_for(broker.close(), PATIENCE)
+
+
+async def test_closing_while_reconnecting_is_quick_and_clean(
+    amqp_url: str, topology: Topology, proxy: TcpProxy
+) -> None:
+    broker = RabbitBroker([proxy.on_the_way_to(amqp_url)], topology, timing=replace(QUICK, connect=60))
+    await broker.open()
+    subscription = await broker.subscribe("seal", 10)
+    proxy.freeze()
+    await proxy.cut()
+    await asyncio.wait_for(proxy.accept_more(2), PATIENCE)
+    taking = asyncio.create_task(subscription.take(1, 0))
+    await asyncio.wait_for(broker.close(), PATIENCE)
+    assert await taking == []
+    with pytest.raises(DependencyDownError, match="closed"):
+        await broker.publish([step(1)])
+
+
+async def test_declares_the_same_as_kombu_does(amqp_url: str, topology: Topology) -> None:
+    """A 406 would say otherwise."""
+    with Connection(amqp_url) as connection:
+        channel = connection.channel()
+        for queue in topology.queues().values():
+            queue(channel).declare()
+        for exchange in topology.exchanges():
+            exchange(channel).declare()
+    async with opened(amqp_url, topology):
+        pass
 
 
 async def test_mends_a_queue_that_was_deleted_under_its_consumer(amqp_url: str, topology: Topology) -> None:
@@ -226,7 +236,7 @@ async def test_connects_to_the_second_broker_when_the_first_is_down(amqp_url: st
 async def test_moves_to_the_second_broker_when_the_first_goes(
     amqp_url: str, topology: Topology, proxy: TcpProxy
 ) -> None:
-    broker = RabbitBroker([through(proxy, amqp_url), amqp_url], topology, timing=QUICK)
+    broker = RabbitBroker([proxy.on_the_way_to(amqp_url), amqp_url], topology, timing=QUICK)
     await broker.open()
     subscription = await broker.subscribe("seal", 10)
     await proxy.refuse()
@@ -271,7 +281,7 @@ async def test_says_that_a_queue_exists_with_other_arguments(amqp_url: str, topo
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "amqps://localhost/?ssl_options={'cert_reqs':0}"])
 def test_refuses_a_url_that_is_not_amqp_or_weakens_tls(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="without ssl_options"):
+    with pytest.raises(ConfigurationError, match="no query"):
         RabbitBroker([url], Topology())
 
 
@@ -290,3 +300,21 @@ def test_works_on_uvloop(amqp_url: str, topology: Topology) -> None:
             await take(subscription, {f"id-{n}" for n in range(100)})
 
     uvloop.run(scenario())
+
+
+async def test_tls_needs_an_authority_that_is_trusted(amqp_url: str, topology: Topology, tmp_path: Path) -> None:
+    authority = PrivateCa(tmp_path)
+    port = urlsplit(amqp_url).port or 5672
+    async with TcpProxy(port, authority.server()) as good, TcpProxy(port, authority.server("elsewhere.example")) as bad:
+        broker = RabbitBroker([good.on_the_way_to(amqp_url)], topology, ca_file=str(authority.ca_file))
+        await broker.open()
+        await broker.publish([step(1)])
+        await broker.close()
+        for url, ca_file in (
+            (good.on_the_way_to(amqp_url), None),
+            (bad.on_the_way_to(amqp_url), str(authority.ca_file)),
+        ):
+            broker = RabbitBroker([url], topology, ca_file=ca_file, timing=QUICK)
+            with pytest.raises(DependencyDownError, match="certificate"):
+                await broker.open()
+            await broker.close()

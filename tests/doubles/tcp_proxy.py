@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import ssl
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 
 class TcpProxy:
-    """Forwards to `port` on this machine; `frozen` holds back both directions while the sockets stay open."""
+    """Forwards to `port` on this machine. With `tls` it is the server's end of TLS, for a server that speaks none."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = port
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
@@ -29,8 +32,14 @@ class TcpProxy:
         self.thaw()
         await self.cut()
 
+    def on_the_way_to(self, url: str) -> str:
+        """The URL of a broker, by way of this proxy."""
+        parts = urlsplit(url)
+        scheme, host = ("amqp", "127.0.0.1") if self._tls is None else ("amqps", "localhost")
+        return f"{scheme}://{parts.username}:{parts.password}@{host}:{self.port}{parts.path}"
+
     async def listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
@@ -47,6 +56,7 @@ class TcpProxy:
             await asyncio.wait(self._pumps)
 
     def freeze(self) -> None:
+        """Hold back both directions while the sockets stay open."""
         self._flowing.clear()
 
     def thaw(self) -> None:

@@ -11,9 +11,7 @@ from pipeline.settings import Settings, load_settings
 if TYPE_CHECKING:
     from workers.process import Worker
 
-sandbox = typer.Typer(
-    no_args_is_help=True, help="The local agencies: a MAS-ST and an ASIC gateway."
-)
+sandbox = typer.Typer(no_args_is_help=True, help="The local agencies: a MAS-ST and an ASIC gateway.")
 
 
 def register(app: typer.Typer) -> None:

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from pipeline.gateway.client import Timeouts
-from pipeline.gateway.exchange import Exchange
+from pipeline.gateway.exchange import Exchange, Request
 from pipeline.lodgment.failures import Failure, FailureClass
 from tests.doubles.private_ca import PrivateCa
 from tests.doubles.toxic_server import Conversation, answer_everything, never_end, reply_head
@@ -55,6 +55,14 @@ async def test_close_without_an_answer_is_unknown_and_not_sent_again(ca: Private
     async with meeting(read_and_close, ca) as (server, gateway):
         unknown(await gateway.exchange(lodge_at(server)), "transport.reset")
     assert server.accepted == 1
+
+
+async def test_question_without_a_body_and_without_an_answer_is_unknown(ca: PrivateCa) -> None:
+    async def read_and_close(conversation: Conversation) -> None:
+        await conversation.read_request()
+
+    async with meeting(read_and_close, ca) as (server, gateway):
+        unknown(await gateway.exchange(Request(server.url, (), (), method="GET")), "transport.reset")
 
 
 async def test_reset_in_the_middle_of_the_request_is_unknown(ca: PrivateCa) -> None:

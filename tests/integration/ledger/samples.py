@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 from pipeline.ledger.artifacts import NewArtifact
@@ -18,6 +19,11 @@ from pipeline.protocol.wstrust import SecurityToken
 
 NOW = datetime(2026, 11, 23, 2, 30, 0, 123456, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=5)
+
+
+def on_disk(folder: Path) -> bytes:
+    """Every byte of a SQLite ledger, its log included."""
+    return b"".join(path.read_bytes() for path in folder.glob("ledger.db*"))
 
 
 def fresh_id(now: datetime = NOW) -> UUID:
@@ -116,7 +122,9 @@ def a_token_key(second_party: str | None = "51824753556") -> TokenKey:
     )
 
 
-def a_token(expires_at: datetime = NOW + timedelta(minutes=30), proof_key: bytes = b"a synthetic proof key") -> SecurityToken:
+def a_token(
+    expires_at: datetime = NOW + timedelta(minutes=30), proof_key: bytes = b"a synthetic proof key"
+) -> SecurityToken:
     return SecurityToken(
         assertion=b"<EncryptedAssertion>synthetic</EncryptedAssertion>",
         proof_key=proof_key,

@@ -148,7 +148,8 @@ def test_refuses_damaged_content_by_name(name: str, text: str) -> None:
         read_keystore(changed(store(credential()), name, text), PASSWORD)
 
 
-@settings(max_examples=200)
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_damaged_certificates_give_a_keystore_error_or_a_leaf_of_the_same_key(data: st.DataObject) -> None:
     whole = bytearray(certificate_set((credential().certificate,), indefinite_length=True))

@@ -1,0 +1,89 @@
+"""The command tree, and the one place where an error becomes a line for a person and an exit code."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from pipeline.interfaces.cli import (
+    database,
+    diagnose,
+    example,
+    explain,
+    operate,
+    quarantine,
+    run,
+    schema,
+    status,
+    submit,
+    tokens,
+)
+from pipeline.lodgment.errors import ConfigurationError, DependencyDownError, PipelineError
+
+DONE, NOT_AS_IT_MUST_BE, BAD_USAGE = 0, 1, 2
+_THEMES = (submit, run, example, status, explain, operate, quarantine, tokens, diagnose, database, schema)
+
+
+def build() -> typer.Typer:
+    """The whole command tree."""
+    app = typer.Typer(
+        name="lodge",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_lodge)
+    for theme in _THEMES:
+        theme.register(app)
+    return app
+
+
+def _lodge(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, and every log event.")
+    ] = False,
+) -> None:
+    """Lodge documents with Australian government agencies, and look after what was lodged.
+
+    Settings come from the file that LODGE_SETTINGS_FILE names and from LODGE_* variables; without any, everything runs
+    in this folder (var/) against the sandbox agencies.
+
+    Exit codes: 0 done; 1 something is not as it must be; 2 bad usage or configuration.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and leave with its exit code; `--debug` may stand anywhere."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        arguments = ["--debug", *(one for one in given if one != "--debug")] if debug else given
+        build()(arguments, prog_name="lodge")
+    except Exception as error:  # noqa: BLE001  - the edge: a person gets one line, whatever went wrong
+        if debug:
+            traceback.print_exception(error)
+        line, code = _told(error)
+        sys.stderr.write(f"lodge: {line}\n")
+        sys.exit(code)
+    sys.exit(DONE)
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """What to say of an error, and the exit code."""
+    if isinstance(error, ExceptionGroup):
+        ours = error.subgroup(PipelineError)
+        return _told((ours or error).exceptions[0])
+    if isinstance(error, ConfigurationError):
+        return f"{error} [{error.code}]", BAD_USAGE
+    if isinstance(error, DependencyDownError):
+        return f"{error} [{error.code}]; nothing was lost: try again when it is back", NOT_AS_IT_MUST_BE
+    if isinstance(error, PipelineError):
+        return f"{error} [{error.code}]", NOT_AS_IT_MUST_BE
+    return (
+        f"unexpected {type(error).__name__}: a defect of this program; run it again with --debug and report that",
+        NOT_AS_IT_MUST_BE,
+    )

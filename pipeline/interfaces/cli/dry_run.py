@@ -1,0 +1,164 @@
+"""Dry run: the real receive, authorise and seal, on a ledger that is thrown away, and no transport worker at all."""
+
+import asyncio
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
+
+from pipeline.bootstrap import Parts, opened
+from pipeline.interfaces.cli.in_process import push, working
+from pipeline.interfaces.cli.screen import write_private
+from pipeline.ledger import artifacts, lodgments, tokens
+from pipeline.lodgment.errors import ConfigurationError
+from pipeline.lodgment.failures import Failure
+from pipeline.lodgment.job import LodgmentJob
+from pipeline.lodgment.lodgment import TOKEN_REQUESTED, Lodgment
+from pipeline.lodgment.references import TokenKey
+from pipeline.lodgment.states import State
+from pipeline.protocol.verify import EnvelopeError, Expectation, verify_envelope
+from pipeline.protocol.wstrust import SecurityToken
+from pipeline.protocol.xml import canonical
+from pipeline.sandbox.assertion import Grant, Issuer
+from pipeline.sandbox.certificates import root_authority, service_certificate
+from pipeline.settings import EnvironmentSettings, Settings
+from workers.process import Worker
+
+_LOOK_EVERY = 0.1
+_VERIFIED = "sealed, both signatures verified"
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What became of one job. `sha256` and `size` are of the bytes as they would go on the wire."""
+
+    job_id: str
+    verdict: str
+    good: bool
+    size: int = 0
+    sha256: str = ""
+
+
+async def seal_only(
+    settings: Settings,
+    environment: EnvironmentSettings,
+    jobs: Iterable[LodgmentJob],
+    out: Path,
+    *,
+    offline: bool,
+    on_sealed: Callable[[int], None],
+) -> list[Sealed]:
+    """Seal, verify and write each job's envelope to `out`; nothing is sent, published or kept in the ledger.
+
+    Raises:
+        ConfigurationError: `file.write`, the folder cannot be written; and whatever cannot work as set.
+    """
+    _make(out)
+    with tempfile.TemporaryDirectory(prefix="lodge-dry-run-") as folder:
+        async with opened(_apart(settings, environment, Path(folder))) as parts:
+            async with working(parts, (Worker.INTAKE,)) as stop:
+                # The envelope does not depend on it, and a dry run does not wait.
+                pushed = await push(parts, (job.model_copy(update={"not_before": None}) for job in jobs))
+                rows = await _settled(parts, pushed, stop, lambda _: True)
+            if offline:
+                await _hand_out_tokens(parts, rows)
+            async with working(parts, (Worker.TOKEN, Worker.SIGNER)) as stop:
+                rows = await _settled(parts, pushed, stop, _is_through)
+            return [await _judged(parts, row, out, on_sealed, offline=offline) for row in rows]
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError("file.write", f"--out: {out} cannot be made: {error.strerror}") from error
+
+
+def _apart(settings: Settings, environment: EnvironmentSettings, folder: Path) -> Settings:
+    """The same environment, with a ledger, a master key and queues that end with this run."""
+    return settings.model_copy(
+        update={
+            "home": folder,
+            "ledger_url": None,
+            "master_key_file": None,
+            "broker_urls": (),
+            "environments": {**settings.environments, settings.environment: environment},
+        }
+    )
+
+
+def _is_through(row: Lodgment) -> bool:
+    waits_for_token = row.reason is not None and row.reason.code == TOKEN_REQUESTED
+    return row.state in {State.SEALED, State.HELD} or (row.state is State.PARKED and not waits_for_token)
+
+
+async def _settled(
+    parts: Parts, job_ids: Sequence[str], stop: asyncio.Event, done: Callable[[Lodgment], bool]
+) -> list[Lodgment]:
+    """The lodgments of these jobs, once all are there and `done`."""
+    while True:
+        async with parts.ledger.transaction(read_only=True) as tx:
+            known = await lodgments.known_jobs(tx, job_ids)
+        if stop.is_set() or (len(known) == len(job_ids) and all(map(done, known.values()))):
+            return [known[job_id] for job_id in job_ids if job_id in known]
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _hand_out_tokens(parts: Parts, rows: Sequence[Lodgment]) -> None:
+    """Tokens of our own making, so that `authorise` has no reason to ask the token service."""
+    moment = parts.context.clock()
+    keys = {parts.context.channels[row.channel].token_key(row) for row in rows}
+    wanted = [key for key in keys if key is not None]
+    expires = parts.environment.token_lifetime
+    async with parts.ledger.transaction() as tx:
+        await tokens.claim(tx, wanted, parts.context.worker, moment, moment + timedelta(minutes=1))
+        for key in wanted:
+            await tokens.store(tx, key.hash(), parts.context.worker, _own_token(parts, key, expires))
+
+
+def _own_token(parts: Parts, key: TokenKey, lifetime: timedelta) -> SecurityToken:
+    """A token like a real one, from an authority that nobody knows: right in form and worthless."""
+    moment = parts.context.clock()
+    authority = root_authority(moment)
+    issuer = Issuer(
+        service_certificate(authority, "SYNTHETIC token service", moment),
+        service_certificate(authority, "SYNTHETIC relying party", moment).certificate,
+    )
+    proof_key = secrets.token_bytes(key.key_size // 8)
+    assertion_id, assertion = issuer.issue(Grant(key.applies_to, {}, moment, moment + lifetime, proof_key))
+    return SecurityToken(canonical(assertion), proof_key, assertion_id, moment, moment + lifetime)
+
+
+async def _judged(parts: Parts, row: Lodgment, out: Path, on_sealed: Callable[[int], None], *, offline: bool) -> Sealed:
+    on_sealed(1)
+    if row.envelope_id is None:
+        why = f"{row.reason.code}: {row.reason.text}" if row.reason is not None else "interrupted"
+        return Sealed(row.job_id, f"NOT sealed, {row.state}: {why}", good=False)
+    async with parts.ledger.transaction(read_only=True) as tx:
+        stored = (await artifacts.read_envelopes(tx, [row.envelope_id]))[row.envelope_id]
+        token = None
+        if row.token_key is not None:
+            token = (await tokens.load(tx, [row.token_key]))[row.token_key].token
+    envelope = stored.head + stored.payload + stored.tail
+    write_private(out / f"{quote(row.job_id, safe='')}.xml", envelope, replace=True)
+    fault = _fault(parts, row, envelope, token)
+    verdict = fault or ("without signatures: user name and password" if token is None else _VERIFIED)
+    note = " (token of our own making: no agency takes it)" if offline and token is not None else ""
+    return Sealed(row.job_id, verdict + note, fault is None, len(envelope), stored.sha256)
+
+
+def _fault(parts: Parts, row: Lodgment, envelope: bytes, token: SecurityToken | None) -> str | None:
+    """What another implementation finds wrong with the envelope's signatures, if it has any."""
+    if token is None or parts.keyring is None:
+        return None
+    credential = parts.keyring.get(row.credential)
+    if isinstance(credential, Failure):
+        return f"{credential.code}: {credential.advice}"
+    try:
+        verify_envelope(envelope, Expectation(credential.certificate_der, token.proof_key))
+    except EnvelopeError as error:
+        return f"NOT verified, {error.code}: {error}"
+    return None

@@ -1,0 +1,135 @@
+"""Submitting without a broker: the whole pipeline runs in this process until these jobs are where they can be left."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+
+from pipeline.bootstrap import Parts, opened
+from pipeline.broker.messages import OutcomeEvent
+from pipeline.broker.port import Exchange, Outgoing, Subscription
+from pipeline.interfaces.cli.standing import Standing
+from pipeline.ledger import lodgments
+from pipeline.lodgment.job import LodgmentJob
+from pipeline.lodgment.lodgment import Lodgment
+from pipeline.lodgment.states import Step
+from pipeline.settings import Settings
+from workers.process import Worker, run
+
+_BATCH = 100
+_LOOK_EVERY = 0.25
+_LOOK_AT = 2_000
+"""Jobs asked about at once."""
+_REFUSALS = "outcome.*.refused.*"
+
+
+async def lodge_here(
+    settings: Settings,
+    jobs: Iterable[LodgmentJob],
+    *,
+    to_the_end: bool,
+    patience: float | None,
+    on_ended: Callable[[int], None],
+) -> list[Standing]:
+    """Run until every job has ended, or without `to_the_end` at least waits; `on_ended` is told how many more did.
+
+    Ctrl-C, SIGTERM and `patience` (in seconds) end it early: what is in hand is finished, the rest stays in the ledger.
+    """
+    async with opened(settings) as parts:
+        refusals = await parts.broker.listen(_REFUSALS)
+        heard: dict[str, Standing] = {}
+        async with working(parts, tuple(Worker)) as stop, _listening(refusals, heard):
+            pushed = await push(parts, jobs)
+            await _rest(parts, pushed, heard, stop, to_the_end=to_the_end, patience=patience, on_ended=on_ended)
+        async with parts.ledger.transaction(read_only=True) as tx:
+            known = await lodgments.known_jobs(tx, pushed)
+    return [heard.get(job_id) or _standing(job_id, known) for job_id in pushed]
+
+
+@asynccontextmanager
+async def working(parts: Parts, workers: Sequence[Worker]) -> AsyncIterator[asyncio.Event]:
+    """Workers at work inside the block. Its end, and the event that SIGTERM and Ctrl-C set, stop them in good order."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run(parts, workers, stop))
+            try:
+                yield stop
+            finally:
+                stop.set()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def _listening(refusals: Subscription, heard: dict[str, Standing]) -> AsyncIterator[None]:
+    async def listen() -> None:
+        while deliveries := await refusals.take(_BATCH, 0.01):
+            for delivery in deliveries:
+                standing = Standing.of_event(OutcomeEvent.read(delivery.body))
+                heard[standing.job_id] = standing
+            await refusals.ack(deliveries)
+
+    task = asyncio.create_task(listen())
+    try:
+        yield
+    finally:
+        await refusals.close()
+        await task
+
+
+async def push(parts: Parts, jobs: Iterable[LodgmentJob]) -> list[str]:
+    """Publish to the broker of this process; the job ids."""
+    job_ids = []
+    remaining = iter(jobs)
+    while batch := list(islice(remaining, _BATCH)):
+        messages = [
+            Outgoing(Exchange.JOBS, Step.RECEIVE, job.model_dump_json().encode(), job.job_id, priority=job.priority)
+            for job in batch
+        ]
+        await parts.broker.publish(messages)
+        job_ids += [job.job_id for job in batch]
+    return job_ids
+
+
+async def _rest(
+    parts: Parts,
+    pushed: Collection[str],
+    heard: dict[str, Standing],
+    stop: asyncio.Event,
+    *,
+    to_the_end: bool,
+    patience: float | None,
+    on_ended: Callable[[int], None],
+) -> None:
+    """Look again and again until all are at rest, it is time to stop, or time is up."""
+    waiting = set(pushed)
+    loop = asyncio.get_running_loop()
+    ends = None if patience is None else loop.time() + patience
+    while waiting and not stop.is_set() and (ends is None or loop.time() < ends):
+        await asyncio.sleep(_LOOK_EVERY)
+        moving, before = False, len(waiting)
+        waiting -= heard.keys()
+        for asked in _slices(list(waiting)):
+            async with parts.ledger.transaction(read_only=True) as tx:
+                known = await lodgments.known_jobs(tx, asked)
+            standings = [_standing(job_id, known) for job_id in asked]
+            waiting -= {one.job_id for one in standings if one.ended}
+            moving = moving or any(not one.at_rest for one in standings)
+        on_ended(before - len(waiting))
+        if not (to_the_end or moving):
+            return
+
+
+def _slices(job_ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (job_ids[at : at + _LOOK_AT] for at in range(0, len(job_ids), _LOOK_AT))
+
+
+def _standing(job_id: str, known: Mapping[str, Lodgment]) -> Standing:
+    row = known.get(job_id)
+    return Standing(job_id) if row is None else Standing.of_lodgment(row)

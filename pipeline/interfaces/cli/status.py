@@ -1,0 +1,177 @@
+"""`lodge status`: everything that is not final, why, and since when."""
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+
+from pipeline.interfaces.cli.screen import print_json, span, stdout, table
+from pipeline.interfaces.cli.session import now, opened_ledger, settings_of, somebody_at_work
+from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
+from pipeline.lodgment.states import FINAL, State
+
+if TYPE_CHECKING:
+    from pipeline.ledger.backlog import DueDay, Overdue, WaitingFor
+    from pipeline.ledger.reports import StateCount
+    from pipeline.settings import Settings
+
+_BROKER_PATIENCE = 5.0
+_LATE = timedelta(minutes=1)
+"""A scheduler sweeps twice a second: what is due for so long is looked after by nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What `lodge status` knows. `queues` is None where no broker could be asked; `broker` says why."""
+
+    environment: str
+    at: datetime
+    states: "list[StateCount]"
+    reasons: "list[WaitingFor]"
+    due: "list[DueDay]"
+    overdue: "Overdue"
+    quarantined: int
+    queues: dict[str, int] | None
+    broker: str
+    at_work: bool | None
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command("status")(status)
+
+
+def status(
+    context: typer.Context,
+    days: Annotated[int, typer.Option(min=1, help="Count what became final within so many days.")] = 1,
+    due_within: Annotated[int, typer.Option(min=0, help="Show due dates within so many days.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")] = False,
+) -> None:
+    """Show how many lodgments are in which state, what is held or waits and why, and what is in quarantine.
+
+    Changes nothing. Open lodgments are all counted; final ones only if they were received within --days.
+    """
+    settings = settings_of(context)
+    if watch and as_json:
+        raise ConfigurationError("status.watch", "--watch is for people, --json for machines: give one of them")
+    if as_json:
+        print_json(asdict(asyncio.run(look(settings, days, due_within))))
+        return
+    console = stdout()
+    if not watch:
+        console.print(rendered(asyncio.run(look(settings, days, due_within))))
+        return
+    _watch(console, settings, days, due_within)
+
+
+def _watch(console: Console, settings: "Settings", days: int, due_within: int) -> None:
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        while True:
+            live.update(rendered(asyncio.run(look(settings, days, due_within))), refresh=True)
+            time.sleep(2)
+
+
+async def look(settings: "Settings", days: int, due_within: int) -> Overview:
+    """Ask the ledger, and the broker if there is one to ask."""
+    from pipeline.ledger import backlog, quarantine, reports
+
+    moment = now()
+    async with opened_ledger(settings) as ledger, ledger.transaction(read_only=True) as tx:
+        states = await reports.state_counts(tx, moment - timedelta(days=days))
+        reasons = await backlog.reasons(tx)
+        due = await backlog.due_days(tx, moment.date() + timedelta(days=due_within))
+        overdue = await backlog.overdue(tx, moment - _LATE)
+        quarantined = await quarantine.count(tx)
+    queues, broker = await _queues(settings)
+    return Overview(
+        environment=settings.environment,
+        at=moment,
+        states=states,
+        reasons=reasons,
+        due=due,
+        overdue=overdue,
+        quarantined=quarantined,
+        queues=queues,
+        broker=broker,
+        at_work=somebody_at_work(settings),
+    )
+
+
+async def _queues(settings: "Settings") -> tuple[dict[str, int] | None, str]:
+    from pipeline.bootstrap import open_broker
+
+    if settings.embedded:
+        return None, "embedded: the queues live inside the process that runs"
+    broker = open_broker(settings)
+    try:
+        async with asyncio.timeout(_BROKER_PATIENCE):
+            await broker.open()
+            return await broker.depths(), "reached"
+    except TimeoutError:
+        return None, f"no answer within {_BROKER_PATIENCE:g} s; lodgments are safe in the ledger meanwhile"
+    except DependencyDownError as error:
+        return None, f"{error} [{error.code}]; lodgments are safe in the ledger meanwhile"
+    finally:
+        await broker.close()
+
+
+def rendered(view: Overview) -> RenderableType:
+    """The overview for a person: the worst last, where the eye rests."""
+    parts: list[RenderableType] = [_states(view)]
+    if view.reasons:
+        parts += ["", _reasons(view)]
+    if view.due:
+        rows = [(day.day, _days_left(day.day, view.at.date()), day.count) for day in view.due]
+        parts += ["", table("Open lodgments with a due date", ("due", "days left", "count"), rows)]
+    if view.queues is not None:
+        parts += ["", table("Messages waiting in queues", ("queue", "ready"), view.queues.items())]
+    return Group(*parts, "", *_lines(view))
+
+
+def _states(view: Overview) -> RenderableType:
+    if not view.states:
+        return "No open lodgments, and none that became final lately."
+    rows = [(one.channel, one.environment, one.state, one.count, span(view.at - one.oldest)) for one in view.states]
+    return table("Lodgments", ("channel", "environment", "state", "count", "oldest"), rows)
+
+
+def _reasons(view: Overview) -> RenderableType:
+    rows = [
+        (
+            one.state,
+            one.code,
+            one.who,
+            one.count,
+            span(view.at - one.oldest),
+            "by hand: lodge release" if one.next_at is None else f"by itself in {span(one.next_at - view.at)}",
+            one.example,
+        )
+        for one in view.reasons
+    ]
+    columns = ("state", "reason", "who acts", "count", "oldest", "goes on", "example (lodge explain)")
+    return table("Held and waiting", columns, rows)
+
+
+def _lines(view: Overview) -> list[str]:
+    lines = []
+    if view.quarantined:
+        lines.append(f"Quarantine: {view.quarantined} message(s) that could not be taken: `lodge quarantine list`.")
+    if view.overdue.count and view.overdue.since is not None:
+        late = span(view.at - view.overdue.since)
+        lines.append(f"LATE: {view.overdue.count} should have gone on up to {late} ago: is a scheduler running?")
+    if view.at_work is False and any(one.state not in FINAL | {State.HELD} for one in view.states):
+        lines.append("Nothing is running here: `lodge run` goes on with what is open.")
+    if view.queues is None and view.at_work is None:
+        lines.append(f"BROKER: {view.broker}.")
+    return lines
+
+
+def _days_left(day: date, today: date) -> str:
+    left = (day - today).days
+    return f"{left}" if left >= 0 else f"{left} OVERDUE"

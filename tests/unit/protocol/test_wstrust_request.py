@@ -1,0 +1,213 @@
+"""The token request: judged by xmlsec and signxml, which share no code with what writes it."""
+
+import base64
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import xmlsec
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml import etree
+from signxml.verifier import SignatureConfiguration, XMLVerifier
+
+from pipeline.protocol.algorithms import Algorithm, TokenProfile
+from pipeline.protocol.namespaces import Ns
+from pipeline.protocol.wstrust import Claim, Relationship, TokenRequest, WsTrustError
+from pipeline.protocol.wstrust_request import signed_request
+from tests.doubles.synthetic_credentials import AGENT_ABN, CLIENT_ABN, credential
+
+NOW = datetime(2026, 11, 23, 4, 5, 6, 789123, tzinfo=UTC)
+STS = "https://sts.invalid/R3.0/S007v1.3/service.svc?a=1&b=2"
+CLAIMS = (Claim("urn:claim:abn"), Claim("urn:claim:surname", optional=True))
+REQUEST = TokenRequest("https://agency.invalid", CLAIMS, key_size=512)
+ACT_AS = Relationship("_r1", AGENT_ABN, CLIENT_ABN, "0000123400")
+
+
+def message(request: TokenRequest = REQUEST, *, sts: str = STS, nonce: str = "n1") -> etree._Element:
+    return etree.fromstring(signed_request(request, credential(), sts, "urn:uuid:1", NOW, nonce))
+
+
+def verify(root: etree._Element) -> None:
+    """Raises what xmlsec raises when the signature does not hold over Timestamp and To."""
+    context = xmlsec.SignatureContext()
+    for element in root.iter("*"):
+        if Ns.WSU("Id") in element.attrib:
+            context.register_id(element, "Id", Ns.WSU)
+    pem = credential().certificate.public_bytes(Encoding.PEM)
+    context.key = xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatCertPem)
+    context.verify(only(root, Ns.DS("Signature")))
+
+
+def only(root: etree._Element, name: str) -> etree._Element:
+    (element,) = root.iter(name)
+    return element
+
+
+def test_xmlsec_verifies_the_signature_and_refuses_a_changed_time_or_address() -> None:
+    verify(message())
+    for name in (Ns.WSA("To"), Ns.WSU("Expires")):
+        tampered = message()
+        next(tampered.iter(name)).text = "https://other.invalid/"
+        with pytest.raises(xmlsec.Error):
+            verify(tampered)
+
+
+def test_signxml_verifies_that_timestamp_and_address_are_what_was_signed() -> None:
+    expected = SignatureConfiguration(location=".//", expect_references=2)
+    verified = XMLVerifier().verify(
+        etree.tostring(message()), x509_cert=credential().certificate, expect_config=expected, id_attribute="Id"
+    )
+    assert isinstance(verified, list)
+    timestamp, to = (etree.fromstring(result.signed_data) for result in verified)
+    assert timestamp.tag == Ns.WSU("Timestamp")
+    assert (to.tag, to.text) == (Ns.WSA("To"), STS)
+
+
+@settings(deadline=None)
+@given(path=st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max_size=30))
+def test_any_address_is_signed_as_it_is_sent(path: str) -> None:
+    root = message(sts=f"https://sts.invalid/{path}")
+    verify(root)
+    assert only(root, Ns.WSA("To")).text == f"https://sts.invalid/{path}"
+
+
+def test_emits_sha_256_and_exclusive_canonicalization_only() -> None:
+    root = message()
+    algorithms = {element.get("Algorithm") for element in root.iter() if element.get("Algorithm")}
+    assert algorithms == {Algorithm.EXCLUSIVE_C14N, Algorithm.SHA256, Algorithm.RSA_SHA256}
+
+
+def test_headers_stand_in_the_order_of_the_working_clients() -> None:
+    header = only(message(), Ns.SOAP("Header"))
+    assert [child.tag for child in header] == [
+        Ns.WSA("Action"),
+        Ns.WSA("MessageID"),
+        Ns.WSA("ReplyTo"),
+        Ns.WSA("To"),
+        Ns.WSSE("Security"),
+    ]
+    assert [child.tag for child in header[4]] == [
+        Ns.WSU("Timestamp"),
+        Ns.WSSE("BinarySecurityToken"),
+        Ns.DS("Signature"),
+    ]
+    assert header[0].text == f"{Ns.WST}/RST/Issue"
+    assert header[1].text == "urn:uuid:1"
+    assert only(header[2], Ns.WSA("Address")).text == f"{Ns.WSA}/anonymous"
+    assert {child.get(Ns.SOAP("mustUnderstand")) for child in (header[0], header[3], header[4])} == {"1"}
+
+
+def test_the_token_is_the_leaf_alone_and_the_key_info_refers_to_it() -> None:
+    root = message()
+    token = only(root, Ns.WSSE("BinarySecurityToken"))
+    assert base64.b64decode(token.text or "") == credential().certificate_der
+    assert (token.get("EncodingType"), token.get("ValueType")) == (TokenProfile.BASE64, TokenProfile.X509V3)
+    assert only(root, Ns.WSSE("Reference")).get("URI") == f"#{token.get(Ns.WSU('Id'))}"
+
+
+def test_the_message_lives_five_minutes_and_times_have_three_fraction_digits() -> None:
+    timestamp = only(message(), Ns.WSU("Timestamp"))
+    assert [child.text for child in timestamp] == ["2026-11-23T04:05:06.789Z", "2026-11-23T04:10:06.789Z"]
+
+
+def test_the_body_asks_for_what_the_request_says() -> None:
+    rst = only(message(replace(REQUEST, context="urn:request:1")), Ns.WST("RequestSecurityToken"))
+    assert rst.get("Context") == "urn:request:1"
+    texts = {etree.QName(child).localname: child.text for child in rst if child.text}
+    assert texts == {
+        "RequestType": f"{Ns.WST}/Issue",
+        "TokenType": TokenProfile.SAML20,
+        "KeyType": f"{Ns.WST}/SymmetricKey",
+        "KeySize": "512",
+    }
+    address = rst.findtext(f"{Ns.WSP('AppliesTo')}/{Ns.WSA('EndpointReference')}/{Ns.WSA('Address')}")
+    assert address == "https://agency.invalid"
+    assert [time.text for time in only(rst, Ns.WST("Lifetime"))] == [
+        "2026-11-23T04:05:06.789Z",
+        "2026-11-23T04:35:06.789Z",
+    ]
+    claims = only(rst, Ns.WST("Claims"))
+    assert claims.get("Dialect") == Ns.IDENTITY
+    assert [(one.tag, dict(one.attrib)) for one in claims] == [
+        (Ns.IDENTITY("ClaimType"), {"Uri": "urn:claim:abn", "Optional": "false"}),
+        (Ns.IDENTITY("ClaimType"), {"Uri": "urn:claim:surname", "Optional": "true"}),
+    ]
+
+
+def test_leaves_out_what_is_not_asked_for() -> None:
+    rst = only(message(TokenRequest("https://agency.invalid")), Ns.WST("RequestSecurityToken"))
+    names = {etree.QName(child).localname for child in rst}
+    assert names == {"RequestType", "AppliesTo", "TokenType", "Lifetime", "KeyType"}
+    assert rst.get("Context") is None
+
+
+def test_acts_for_a_client_in_the_namespace_of_ws_trust_1_4_with_qualified_attributes() -> None:
+    v13 = Ns.VANGUARD_RELATIONSHIP
+    act_as = only(message(replace(REQUEST, relationship=ACT_AS)), Ns.WST14("ActAs"))
+    seen = [(etree.QName(element).localname, dict(element.attrib)) for element in act_as.iterdescendants("*")]
+    scheme = "uri://abr.gov.au/ABN"
+    assert seen == [
+        ("RelationshipToken", {v13("ID"): "_r1"}),
+        ("Relationship", {v13("Type"): "OSPfor"}),
+        ("Attribute", {v13("Name"): "SSID", v13("Value"): "0000123400"}),
+        ("FirstParty", {v13("Scheme"): scheme, v13("Value"): AGENT_ABN}),
+        ("SecondParty", {v13("Scheme"): scheme, v13("Value"): CLIENT_ABN}),
+    ]
+
+
+def test_every_attempt_has_its_own_ids() -> None:
+    first = {e.get(Ns.WSU("Id")) for e in message(nonce="a").iter("*")} - {None}
+    second = {e.get(Ns.WSU("Id")) for e in message(nonce="b").iter("*")} - {None}
+    assert len(first) == len(second) == 3
+    assert not first & second
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"lifetime": timedelta(minutes=5)}, "wstrust.lifetime"),
+        ({"lifetime": timedelta(hours=8, seconds=1)}, "wstrust.lifetime"),
+        ({"lifetime": timedelta(0)}, "wstrust.lifetime"),
+        ({"key_size": 64}, "wstrust.key-size"),
+        ({"key_size": 257}, "wstrust.key-size"),
+        ({"key_size": 4096}, "wstrust.key-size"),
+        ({"context": ""}, "wstrust.context"),
+        ({"context": "x" * 513}, "wstrust.context"),
+        ({"context": "a<b"}, "wstrust.context"),
+        ({"context": "a b"}, "wstrust.context"),
+        ({"applies_to": ""}, "wstrust.uri"),
+        ({"applies_to": "m2m.agency.invalid"}, "wstrust.uri"),
+        ({"applies_to": "https://a b"}, "wstrust.uri"),
+        ({"applies_to": "https://a\x00"}, "wstrust.uri"),
+        ({"claims": (Claim("abn"),)}, "wstrust.uri"),
+    ],
+)
+def test_refuses_a_request_outside_the_service_s_limits(change: dict[str, object], code: str) -> None:
+    with pytest.raises(WsTrustError) as refused:
+        replace(REQUEST, **change)  # type: ignore[arg-type]  # the table above holds values of each field's type
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"second_party": "2780936637"}, "wstrust.abn"),
+        ({"first_party": "27 809 366 375"}, "wstrust.abn"),
+        ({"software_id": "123400"}, "wstrust.software-id"),
+        ({"software_id": "000012340\N{ARABIC-INDIC DIGIT ZERO}"}, "wstrust.software-id"),
+        ({"id": "1-starts-with-a-digit"}, "wstrust.relationship-id"),
+    ],
+)
+def test_refuses_a_relationship_that_the_service_could_not_read(change: dict[str, str], code: str) -> None:
+    with pytest.raises(WsTrustError) as refused:
+        replace(ACT_AS, **change)
+    assert refused.value.code == code
+
+
+def test_refuses_a_message_of_more_than_100_kilobytes() -> None:
+    many = tuple(Claim(f"urn:claim:{number}:{'x' * 200}") for number in range(400))
+    with pytest.raises(WsTrustError, match=r"MAS-ST 4\.1\.1") as refused:
+        message(replace(REQUEST, claims=many))
+    assert refused.value.code == "wstrust.size"
