@@ -1,6 +1,7 @@
 """`python -m benchmarks`: this pipeline against the baseline, in turn, in one run. Ends with 1 below twice its rate."""
 
 import os
+import signal
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -59,6 +60,7 @@ def main(
 
 if __name__ == "__main__":
     configure_logs("warning", json_lines=False)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("benchmarks: stopped"))
     try:
         typer.run(main)
     except BenchError as error:

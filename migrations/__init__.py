@@ -1,1 +1,1 @@
-"""Alembic's scripts for the ledger; run by `lodge migrate` through `pipeline.ledger.migrate`."""
+"""Alembic's scripts for the ledger; run by `lodge db` through `pipeline.ledger.migrate`."""

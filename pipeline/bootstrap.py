@@ -26,6 +26,7 @@ from pipeline.ledger import migrate
 from pipeline.ledger.session import Ledger
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.errors import ConfigurationError
+from pipeline.lodgment.references import Ids
 from pipeline.profiles import asic_profile, environment_of, timeouts, timing
 from pipeline.settings import EnvironmentSettings, Settings, read_secret
 from pipeline.stages.contract import Context
@@ -96,6 +97,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
                 environment=settings.environment,
                 clock=now,
                 timing=timing(settings, environment),
+                ids=Ids(),
                 worker=f"{socket.gethostname()}:{os.getpid()}:{now():%Y%m%dT%H%M%S}",
             ),
             metrics=Metrics(),

@@ -7,13 +7,17 @@ import structlog
 
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.protocol.credential import Credential
-from pipeline.protocol.keystore import KeystoreError, read_keystore, select
+from pipeline.protocol.key_files import read_credentials
+from pipeline.protocol.keystore import KeystoreError, select
 
 log = structlog.get_logger(__name__)
 
 
 class Keyring:
-    """The credentials of one keystore. A replacement that cannot be read is told and the credentials at hand stay."""
+    """The credentials of one keystore.xml, PEM or PKCS#12 file.
+
+    A replacement that cannot be read is told, and the credentials at hand stay.
+    """
 
     def __init__(self, keystore: Path, password: str) -> None:
         self._keystore = keystore
@@ -50,7 +54,7 @@ class Keyring:
             stamp = (status.st_mtime_ns, status.st_size)
             if stamp == self._stamp:
                 return
-            self._credentials = read_keystore(self._keystore.read_bytes(), self._password)
+            self._credentials = read_credentials(self._keystore.read_bytes(), self._password)
         except (OSError, KeystoreError) as error:
             if not self._credentials:
                 text = f"the keystore {self._keystore} cannot be read"

@@ -62,6 +62,9 @@ class Runner:
             while not self._stopping.is_set():
                 await free.acquire()
                 batch = await self._next(subscription, stopped)
+                if not batch and not self._stopping.is_set():
+                    # Alive but consuming nothing is the failure that nobody sees: better to end and be started again.
+                    raise DependencyDownError("broker.consumer", f"the consumer of {self._stage.step} ended by itself")
                 if not batch:
                     break
                 task = asyncio.create_task(self._work(subscription, batch))

@@ -25,7 +25,7 @@ lodgment = Table("baseline_lodgment", meta, Column("mrn", String(50), primary_ke
 event = Table("baseline_event", meta, Column("id", Integer, primary_key=True), Column("mrn", String(50), index=True), Column("code", String(20)))
 _l = threading.local()
 def session():
-    if not hasattr(_l, "s"): _l.s = requests.Session(); _l.s.verify = CA
+    if not hasattr(_l, "s"): _l.s = requests.Session()
     return _l.s
 KEY = xmlsec.Key.from_file(f"{KEYS}/k.pem", xmlsec.KeyFormat.PEM)
 HK = xmlsec.Key.from_binary_data(xmlsec.KeyData.HMAC, b"s" * 64)
@@ -45,7 +45,7 @@ def seal_bytes(mrn, payload):
 def seal(mrn, payload): submit.delay(mrn, seal_bytes(mrn, payload).decode())
 @app.task
 def submit(mrn, envelope):
-    r = session().post(URL, data=envelope.encode(), headers={"Content-Type": "application/soap+xml"}, timeout=200)
+    r = session().post(URL, data=envelope.encode(), headers={"Content-Type": "application/soap+xml"}, timeout=200, verify=CA)
     record.delay(mrn, r.text)
 @app.task
 def record(mrn, reply):

@@ -61,6 +61,7 @@ class Link:
         self._timing = timing
         self._session: Session | None = None
         self._up = asyncio.Event()
+        self._opening = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -70,10 +71,12 @@ class Link:
             DependencyDownError: no URL could be reached.
             ConfigurationError: the broker refuses these credentials or this topology.
         """
-        if self._keeper is None:
-            self._arrive(await self._connect())
-            self._keeper = asyncio.create_task(self._keep(), name=f"broker-{self._role}")
-            self._keeper.add_done_callback(self._on_keeper_done)
+        # Several consumers may be the first at once; without the lock each would open a connection, and all but one leak.
+        async with self._opening:
+            if self._keeper is None:
+                self._arrive(await self._connect())
+                self._keeper = asyncio.create_task(self._keep(), name=f"broker-{self._role}")
+                self._keeper.add_done_callback(self._on_keeper_done)
 
     async def session(self) -> Session:
         """The live session, waiting for it no longer than one connection may take."""

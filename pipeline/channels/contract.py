@@ -1,6 +1,6 @@
-"""What every agency interface answers, so that stages know none of them. Pure: bytes and values in, bytes and values out."""
+"""What every agency interface answers, so that stages know none of them: bytes and values in and out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -15,10 +15,10 @@ from pipeline.protocol.wstrust import SecurityToken
 
 @dataclass(frozen=True, slots=True)
 class SealOrder:
-    """Everything that goes into one envelope. `payload` is as `prepare` returned it; `nonce` makes element ids unique."""
+    """What goes into one envelope. `payload` is as `prepare` returned it; `nonce` makes element ids unique."""
 
     lodgment: Lodgment
-    payload: bytes
+    payload: bytes = field(repr=False)
     credential: Credential | None
     token: SecurityToken | None
     now: datetime
@@ -29,8 +29,8 @@ class SealOrder:
 class Envelope:
     """A secured envelope around its payload: the bytes on the wire are `head + payload + tail`."""
 
-    head: bytes
-    tail: bytes
+    head: bytes = field(repr=False)
+    tail: bytes = field(repr=False)
     sha256: str
     """Of the bytes on the wire, in hex."""
     size: int
@@ -48,7 +48,7 @@ class Channel(Protocol):
         """The payload in the form in which it is stored and sealed: checked, and canonical where it is XML.
 
         Raises:
-            JobRefusedError: unknown service or action, not well formed, wrong root, too large; names the rule and the fix.
+            JobRefusedError: unknown service or action, not well formed, wrong root, too large; names rule and fix.
         """
         ...
 
@@ -69,7 +69,7 @@ class Channel(Protocol):
         ...
 
     def read_reply(self, status: int, content_type: str, body: bytes, reference: str) -> Outcome | Failure:
-        """The reply, read leniently and believed only as far as it may be; never raises for what an agency could send."""
+        """The reply, read leniently and believed only as far as it may be; never raises for what was sent."""
         ...
 
     def policy(self, service: str, action: str) -> RetryPolicy:

@@ -1,6 +1,6 @@
 """One HTTP conversation with somebody else's server, as a value: what left, what came back, or how it ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipeline.lodgment.failures import Failure
@@ -11,8 +11,8 @@ class Request:
     """What to send. `body` is sent piece by piece, so that an envelope is never joined in memory."""
 
     url: str
-    body: tuple[bytes, ...]
-    headers: tuple[tuple[str, str], ...]
+    body: tuple[bytes, ...] = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     method: str = "POST"
 
 
@@ -30,7 +30,7 @@ class Exchange:
     wire_started_at: datetime | None = None
     status: int | None = None
     content_type: str = ""
-    body: bytes | None = None
+    body: bytes | None = field(default=None, repr=False)
     failure: Failure | None = None
     server_date: datetime | None = None
     """The `Date` header of the reply: how the clock skew is measured."""

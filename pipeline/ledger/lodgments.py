@@ -12,14 +12,9 @@ from pipeline.ledger.batch import Dialect, among, encode, insert_batch, recordse
 from pipeline.ledger.lodgment_rows import CHANGING, COLUMNS, NewLodgment, changing, lodgment_of, new_row
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import NOT_FINAL, WAITING_FOR_TOKEN, lodgment
-from pipeline.lodgment.lodgment import Lodgment
+from pipeline.lodgment.lodgment import LANE_TURN, Lodgment
 from pipeline.lodgment.references import TokenKeyHash
 from pipeline.lodgment.states import State
-
-LANE_TURN = "lane.turn"
-"""Reason code of a lodgment that is parked until its turn in its ordered lane."""
-TOKEN_REQUESTED = "token.requested"  # noqa: S105  - a reason code
-"""Reason code of a lodgment that is parked until a token that somebody else asked for arrives."""
 
 FIND_LIMIT = 20
 _PREFIX_LENGTH = 8

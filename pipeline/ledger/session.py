@@ -81,7 +81,7 @@ class Ledger:
         if migrate.is_behind(found):
             raise ConfigurationError(
                 "ledger.schema",
-                f"the ledger's schema is {found or 'empty'}, this code needs {migrate.head()}: run `lodge migrate`",
+                f"the ledger's schema is {found or 'empty'}, this code needs {migrate.head()}: run `lodge db upgrade`",
             )
 
     async def close(self) -> None:

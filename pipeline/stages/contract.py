@@ -16,7 +16,7 @@ from pipeline.gateway.exchange import Exchange, Request
 from pipeline.ledger.session import Ledger
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.lodgment import Lodgment
-from pipeline.lodgment.references import uuid7
+from pipeline.lodgment.references import Ids
 from pipeline.lodgment.states import NEXT_STEP, Step
 from pipeline.protocol.credential import Credential
 
@@ -91,9 +91,10 @@ class Context:
     timing: Timing
     worker: str
     """This process, as attempts and leases name it: host, process id, start."""
+    ids: Ids
 
     def new_id(self) -> UUID:
-        return uuid7(self.clock(), os.urandom(10))
+        return self.ids.new(self.clock(), os.urandom(10))
 
     def spread(self) -> float:
         """A number in [0, 1) that keeps a crowd of waiting lodgments from returning in the same instant."""

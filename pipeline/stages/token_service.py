@@ -50,6 +50,14 @@ class TokenService:
         return answer if self._outlives_a_submission(answer) else _too_short(answer)
 
     async def _once(self, key: TokenKey, credential: Credential) -> SecurityToken | Failure:
+        skew = self._skew
+        answer = await self._ask_once(key, credential)
+        if isinstance(answer, Failure) and mas_st.blames_the_clock(answer) and self._skew != skew:
+            # That reply told how far the clock is off: what it refused is right with the next one.
+            return await self._ask_once(key, credential)
+        return answer
+
+    async def _ask_once(self, key: TokenKey, credential: Credential) -> SecurityToken | Failure:
         now = self._context.clock()
         nonce = self._context.new_id()
         try:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import uvloop
 from kombu.connection import Connection
+from structlog.testing import capture_logs
 
 from pipeline.broker.channel import Timing
 from pipeline.broker.port import Delivery, Exchange, Outgoing, Subscription
@@ -318,3 +319,14 @@ async def test_tls_needs_an_authority_that_is_trusted(amqp_url: str, topology: T
             with pytest.raises(DependencyDownError, match="certificate"):
                 await broker.open()
             await broker.close()
+
+
+async def test_consumers_that_start_together_share_one_connection(amqp_url: str, topology: Topology) -> None:
+    broker = RabbitBroker([amqp_url], topology)
+    await broker.open()
+    try:
+        with capture_logs() as logs:
+            await asyncio.gather(*(broker.subscribe(queue, 10) for queue in ("authorise", "seal", "submit", "record")))
+        assert [entry["role"] for entry in logs if entry["event"] == "broker.connected"] == ["consume"]
+    finally:
+        await broker.close()

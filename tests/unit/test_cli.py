@@ -109,7 +109,7 @@ def test_a_master_key_is_random_private_and_never_replaced(lodge: Lodge, tmp_pat
     assert lodge("master-key", "two.key").code == 0
     one, two = tmp_path / "one.key", tmp_path / "two.key"
     assert stat.S_IMODE(one.stat().st_mode) == 0o600
-    assert len(base64.b64decode(one.read_text(), validate=True)) == 32
+    assert len(base64.b64decode(one.read_text().strip(), validate=True)) == 32
     assert one.read_text() != two.read_text()
     left = lodge("master-key", "one.key")
     assert left.code == 2

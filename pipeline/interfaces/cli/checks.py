@@ -1,9 +1,9 @@
 """What `lodge doctor` looks at, in the order in which one thing needs the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pipeline.bootstrap import open_broker, open_keyring, open_ledger
@@ -75,8 +75,11 @@ async def examine(settings: Settings, scope: Scope) -> AsyncIterator[Line]:
     if isinstance(credential, Failure):
         yield _of_failure("keystore", credential, settings)
         return
-    for line in _credentials(credentials, credential):
-        yield line
+    if credential is None:
+        yield _passed("credential", "user name and password; no keystore in this environment")
+    else:
+        yield _passed("keystore", f"unlocked; {len(credentials)} credential(s)")
+        yield judge_expiry(credential.id, credential.not_after, now())
     if scope.offline:
         yield Line("network", Verdict.SKIP, "--offline: neither the agency nor its token service was asked")
         return
@@ -108,7 +111,7 @@ async def _network(
     verdict = Verdict.PASS if described else Verdict.WARN
     found = f"TLS verified; {them.wsdl_url} answered HTTP {wsdl.answer} in {_seconds(wsdl.took)}"
     yield Line("agency", verdict, found, fix, Party.NOBODY if described else Party.OPERATOR)
-    yield _clock(wsdl.skew)
+    yield judge_clock(wsdl.skew)
     token: SecurityToken | None = None
     if environment.sts_url is not None and credential is not None:
         reached = await them.get(environment.sts_url)
@@ -176,19 +179,10 @@ async def _broker(settings: Settings) -> Line:
     return _passed("broker", f"reached; {sum(depths.values())} messages ready in {len(depths)} queues")
 
 
-def _credentials(credentials: Sequence[Credential], usual: Credential | None) -> Iterator[Line]:
-    if usual is None:
-        yield _passed("credential", "user name and password; no keystore in this environment")
-        return
-    yield _passed("keystore", f"unlocked; {len(credentials)} credential(s)")
-    for one in credentials:
-        if one == usual:
-            yield _expiry(one)
-
-
-def _expiry(credential: Credential) -> Line:
-    left = credential.not_after - now()
-    until = f"{credential.id} until {when(credential.not_after)}"
+def judge_expiry(credential: str, not_after: datetime, moment: datetime) -> Line:
+    """How long a machine credential lasts."""
+    left = not_after - moment
+    until = f"{credential} until {when(not_after)}"
     if left <= timedelta(0):
         fix = "Renew the machine credential in RAM and put the new keystore in place; no restart is needed."
         return Line("credential", Verdict.FAIL, f"EXPIRED: {until}", fix, Party.OPERATOR)
@@ -198,13 +192,14 @@ def _expiry(credential: Credential) -> Line:
     return _passed("credential", until)
 
 
-def _clock(skew: timedelta) -> Line:
-    ahead = "behind" if skew > timedelta(0) else "ahead of"
+def judge_clock(skew: timedelta) -> Line:
+    """How far the agency's clock is ahead of ours."""
     if abs(skew) < _SKEW_TOLD:
         return _passed("clock", "as the agency's, as far as can be seen")
+    direction = "behind" if skew > timedelta(0) else "ahead of"
     verdict = Verdict.FAIL if abs(skew) >= _SKEW_TOO_MUCH else Verdict.WARN
     fix = "Set this machine's clock by NTP: messages out of time are refused."
-    return Line("clock", verdict, f"{span(abs(skew))} {ahead} the agency's", fix, Party.OPERATOR)
+    return Line("clock", verdict, f"{span(abs(skew))} {direction} the agency's", fix, Party.OPERATOR)
 
 
 def _passed(check: str, found: str) -> Line:

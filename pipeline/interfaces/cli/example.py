@@ -1,4 +1,4 @@
-"""`lodge example`: the shipped batch through the sandbox agencies, checked at the end against what must have happened."""
+"""`lodge example`: the shipped batch through the sandbox agencies, held at the end to what must have happened."""
 
 import asyncio
 import json

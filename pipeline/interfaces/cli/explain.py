@@ -132,12 +132,12 @@ def _next(row: "Lodgment", moment: datetime) -> str:
         cancel = "; never sent, so `lodge cancel` is possible too" if row.sent_at is None else ""
         return f'nothing by itself. When the cause is mended: lodge release {row.id} --reason "…"{cancel}'
     assert row.due_at is not None  # noqa: S101  - the ledger's own check: what is neither final nor held is due
-    due = f"{when(row.due_at)} (in {span(row.due_at - moment)})" if row.due_at > moment else "now"
+    due = f"at {when(row.due_at)} (in {span(row.due_at - moment)})" if row.due_at > moment else "now"
     if row.state in NEXT_STEP:
-        return f"{NEXT_STEP[row.state]}, at any moment; if it is still here at {due}, its message is sent again"
+        return f"{NEXT_STEP[row.state]}, at any moment; if it is still here {due}, its message is sent again"
     if row.state is State.SENDING:
-        return f"the answer, or {due} the lease ends and it counts as unknown"
-    return f"goes on by itself at {due}, as {row.resume}"
+        return f"the answer; if none is stored {due}, when the lease ends, it counts as unknown"
+    return f"goes on by itself {due}, as {row.resume}"
 
 
 def _what(story: "Timeline", moment: datetime) -> list[tuple[str, str]]:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.lodgment.errors import ConfigurationError
 
@@ -26,15 +27,14 @@ def stderr() -> Console:
     return Console(stderr=True, width=width, markup=False, highlight=False, emoji=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A plain table; the last column wraps, the others do not."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns[:-1]:
-        made.add_column(column, no_wrap=True, overflow="ellipsis")
-    made.add_column(columns[-1], overflow="fold")
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> RenderableType:
+    """A plain table; where the screen is narrow, cells are folded and never cut."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column, overflow="fold")
     for row in rows:
         made.add_row(*(shown(cell) for cell in row))
-    return made
+    return Group(Text(title, style="bold"), made)
 
 
 def progress() -> Progress:

@@ -68,9 +68,10 @@ def tell(standings: Collection[Standing], origins: Mapping[str, str], console: C
     odd = [one for one in standings if one.state not in {State.ACCEPTED, OPEN}]
     if not odd:
         return
-    columns = ("from", "job (lodge explain)", "state", "reason", "who acts", "in words")
-    shown = [(origins[one.job_id], one.job_id, one.state, one.code, one.who, one.text) for one in odd[:_SHOWN]]
+    columns = ("state", "job", "reason", "who acts", "from")
+    shown = [(one.state, one.job_id, one.code, one.who, origins[one.job_id]) for one in odd[:_SHOWN]]
     console.print()
     console.print(table("To look at", columns, shown))
     if len(odd) > _SHOWN:
         console.print(f"… and {len(odd) - _SHOWN} more.")
+    console.print("The story of each: lodge explain JOB")

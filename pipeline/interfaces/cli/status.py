@@ -10,7 +10,7 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from pipeline.interfaces.cli.screen import print_json, span, stdout, table
+from pipeline.interfaces.cli.screen import print_json, shown, span, stdout, table
 from pipeline.interfaces.cli.session import now, opened_ledger, settings_of, somebody_at_work
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
 from pipeline.lodgment.states import FINAL, State
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 _BROKER_PATIENCE = 5.0
+_EXAMPLES = 5
 _LATE = timedelta(minutes=1)
 """A scheduler sweeps twice a second: what is due for so long is looked after by nobody."""
 
@@ -149,17 +150,23 @@ def _reasons(view: Overview) -> RenderableType:
             one.who,
             one.count,
             span(view.at - one.oldest),
-            "by hand: lodge release" if one.next_at is None else f"by itself in {span(one.next_at - view.at)}",
-            one.example,
+            _goes_on(one, view.at),
         )
         for one in view.reasons
     ]
-    columns = ("state", "reason", "who acts", "count", "oldest", "goes on", "example (lodge explain)")
+    columns = ("state", "reason", "who acts", "count", "oldest", "goes on")
     return table("Held and waiting", columns, rows)
 
 
+def _goes_on(one: "WaitingFor", at: datetime) -> str:
+    if one.next_at is None:
+        return "by hand"
+    return f"in {span(one.next_at - at)}" if one.next_at > at else "now"
+
+
 def _lines(view: Overview) -> list[str]:
-    lines = []
+    held = [one for one in view.reasons if one.state is State.HELD]
+    lines = [f"For example: lodge explain {one.example} ({shown(one.code)})" for one in held[:_EXAMPLES]]
     if view.quarantined:
         lines.append(f"Quarantine: {view.quarantined} message(s) that could not be taken: `lodge quarantine list`.")
     if view.overdue.count and view.overdue.since is not None:

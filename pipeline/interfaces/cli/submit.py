@@ -80,10 +80,10 @@ def submit(
     """Submit documents: check all of them first, then push them; bad input pushes nothing, unless --skip-invalid.
 
     PATH may be an XML document, a folder of them (`*.xml`, no subfolders), NDJSON (`*.ndjson`, `*.jsonl`: one job per
-    line, see `lodge schema job`), or a CSV manifest (`*.csv`: one job per row; the columns are job fields such as job_id,
-    channel, service, action, sender.id, sender.type, employer.abn, labels.batch, and payload.file relative to the
-    manifest). For bare documents the options below give the job's fields, and the job id comes from the document: to
-    submit the same file again is the same lodgment, never a second one.
+    line, see `lodge schema job`), or a CSV manifest (`*.csv`: one job per row; the columns are job fields such as
+    job_id, channel, service, action, sender.id, sender.type, employer.abn, labels.batch, and payload.file relative to
+    the manifest). For bare documents the options below give the job's fields, and the job id comes from the document:
+    to submit the same file again is the same lodgment, never a second one.
 
     With LODGE_BROKER_URLS jobs go to RabbitMQ and the workers do the rest. Without, the whole pipeline runs in this
     process until these lodgments are final or wait for something; `lodge run` goes on with those that wait.

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.gateway.documents import DocumentStore
 from pipeline.interfaces.cli.dry_run import seal_only
@@ -15,11 +13,11 @@ from pipeline.interfaces.cli.examine import Examined, examine
 from pipeline.interfaces.cli.in_process import lodge_here
 from pipeline.interfaces.cli.inputs import Found, Source, Terms, option_problems, read_inputs
 from pipeline.interfaces.cli.producing import push, push_and_wait
-from pipeline.interfaces.cli.screen import shown, stderr, stdout, table
+from pipeline.interfaces.cli.screen import progress, shown, stderr, stdout, table
 from pipeline.interfaces.cli.session import now, somebody_at_work
 from pipeline.interfaces.cli.standing import Standing, tell
 from pipeline.lodgment.errors import ConfigurationError
-from pipeline.profiles import asic_profile, environment_of
+from pipeline.profiles import SANDBOX, asic_profile, environment_of
 from pipeline.protocol.xml import DOCUMENT_LIMIT
 from pipeline.settings import EnvironmentSettings, Settings
 
@@ -144,14 +142,16 @@ def _tell(settings: Settings, examined: Examined, standings: Sequence[Standing],
     ended = all(one.ended for one in standings)
     if settings.embedded and not ended:
         console.print("What waits is in the ledger; `lodge run` goes on with it.")
+    if settings.environment == SANDBOX and any(one.code == "transport.connect" for one in standings):
+        console.print("The sandbox does not answer: start it with `lodge sandbox serve`.")
     return (ended or not wish.wait) and not any(one.is_wrong for one in standings)
 
 
 @contextmanager
 def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on stderr while the block runs; nothing where nobody looks."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = stderr()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda steps: progress.advance(task, steps)
+    bar = progress()
+    bar.disable = not bar.console.is_terminal
+    with bar:
+        task = bar.add_task(what, total=total)
+        yield lambda steps: bar.advance(task, steps)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.interfaces.cli.screen import print_json, span, stdout, table
+from pipeline.interfaces.cli.screen import print_json, shown, span, stdout, table
 from pipeline.interfaces.cli.session import now, reading, settings_of
 
 if TYPE_CHECKING:
+    from pipeline.ledger.token_rows import StoredToken
     from pipeline.ledger.tokens import TokenSummary
+    from pipeline.lodgment.lodgment import Reason
     from pipeline.settings import Settings
 
 
@@ -36,8 +38,13 @@ def tokens(
     if not known:
         stdout().print("No token was asked for yet.")
         return
-    columns = ("key", "environment", "credential", "for ABN", "state", "expires", "waiting", "last failure")
-    stdout().print(table("Security tokens", columns, [_row(one, moment) for one in known]))
+    columns = ("key", "credential", "for ABN", "state", "expires", "waiting", "environment")
+    console = stdout()
+    console.print(table("Security tokens", columns, [_row(one, moment) for one in known]))
+    for one in known:
+        if one.token.failed is not None:
+            failure = _failure(one.token, one.token.failed, moment)
+            console.print(f"{one.token.key_hash[:8]} last failed: {failure}", soft_wrap=True)
 
 
 async def _overview(settings: "Settings") -> "list[TokenSummary]":
@@ -53,13 +60,14 @@ def _row(one: "TokenSummary", moment: datetime) -> tuple[object, ...]:
     if token.expires_at is not None:
         left = token.expires_at - moment
         expires = f"in {span(left)}" if token.expires_at > moment else f"expired {span(-left)} ago"
-    failed = ""
-    if token.failed is not None:
-        again = f", again in {span(token.retry_at - moment)}" if token.retry_at and token.retry_at > moment else ""
-        failed = f"{token.failed.code}: {token.failed.text} (acts: {token.failed.who}{again})"
     key = token.key
     second = key.second_party or "own"
-    return token.key_hash[:12], key.environment, key.credential, second, token.state, expires, one.waiting, failed
+    return token.key_hash[:8], key.credential, second, token.state, expires, one.waiting, key.environment
+
+
+def _failure(token: "StoredToken", failed: "Reason", moment: datetime) -> str:
+    again = f", asked again in {span(token.retry_at - moment)}" if token.retry_at and token.retry_at > moment else ""
+    return shown(f"{failed.code}: {failed.text} (acts: {failed.who}{again})")
 
 
 def _fields(one: "TokenSummary") -> dict[str, object]:

@@ -106,7 +106,7 @@ async def test_two_contents_under_one_id_in_one_batch_are_told_apart(pipeline: "
 BAD = {
     # what the reason must name: the job
     "not JSON": b"not json",
-    "noSuchMessage": job("no-action", action="noSuchMessage"),
+    "action:": job("no-action", action="noSuchMessage"),
     "asic_bn": job("no-channel", channel="nowhere"),
     "well-formed": job("not-xml", payload={"inline": "<open>"}),
     "payload_roots": job("outside", payload={"reference": "file:///etc/hostname", "size": 1, "sha256": "0" * 64}),
@@ -221,9 +221,9 @@ async def test_a_lease_whose_worker_is_gone_is_settled_under_the_same_reference(
         sealed = await pipeline.until("one", State.SEALED)
         assert sealed.envelope_id is not None
         now = datetime.now(UTC)
-        attempt = Attempt(
-            pipeline.parts.context.new_id(), sealed.id, 1, Purpose.SUBMIT, "gone", "https://gone", sealed.envelope_id, now
-        )
+        attempt_id = pipeline.parts.context.new_id()
+        url = "https://gone.invalid"
+        attempt = Attempt(attempt_id, sealed.id, 1, Purpose.SUBMIT, "gone", url, sealed.envelope_id, now)
         claimed = replace(sealed.moved(State.SENDING, due_at=now), attempt_id=attempt.id, attempts=1, sent_at=now)
         async with pipeline.parts.ledger.transaction() as tx:
             await attempts.add(tx, [attempt])

@@ -10,7 +10,7 @@ from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.session import Ledger
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.failures import Party
-from pipeline.lodgment.lodgment import Lodgment, Reason
+from pipeline.lodgment.lodgment import LANE_TURN, TOKEN_REQUESTED, Lodgment, Reason
 from pipeline.lodgment.references import TokenKeyHash
 from pipeline.lodgment.states import FINAL, State
 from tests.integration.ledger.samples import NOW, SOON, a_full_lodgment, a_lodgment, fresh_id, new, parked
@@ -188,7 +188,7 @@ async def test_finds_by_id_reference_job_and_prefix(ledger: Ledger) -> None:
 
 async def test_says_who_is_blocked_in_a_lane_and_whose_turn_it_is(ledger: Ledger) -> None:
     first, second, third = (replace(a_lodgment(NOW + timedelta(hours=n)), order_key="lane") for n in range(3))
-    second, third = parked(second, lodgments.LANE_TURN), parked(third, lodgments.LANE_TURN)
+    second, third = parked(second, LANE_TURN), parked(third, LANE_TURN)
     loner, unordered = replace(a_lodgment(), order_key="other lane"), a_lodgment(NOW + timedelta(days=1))
     everyone = [first, second, third, loner, unordered]
     await _take_in(ledger, *everyone)
@@ -225,10 +225,7 @@ async def test_gives_what_is_due_to_one_scheduler_only(postgresql_ledger: Ledger
 
 async def test_finds_who_waits_for_a_token(ledger: Ledger) -> None:
     key, other_key = TokenKeyHash("a" * 64), TokenKeyHash("b" * 64)
-    waiting = [
-        replace(parked(a_lodgment(NOW + timedelta(hours=n)), lodgments.TOKEN_REQUESTED), token_key=key)
-        for n in range(3)
-    ]
+    waiting = [replace(parked(a_lodgment(NOW + timedelta(hours=n)), TOKEN_REQUESTED), token_key=key) for n in range(3)]
     strangers = [
         replace(waiting[0], id=fresh_id(), job_id="1", reference=a_lodgment().reference, token_key=other_key),
         replace(parked(a_lodgment(), "channel.outage"), token_key=key),

@@ -58,7 +58,7 @@ def test_make_the_check_constraints_of_the_metadata(ledger_url: str) -> None:
 
 async def test_the_ledger_asks_to_be_migrated_when_it_is_empty(empty_url: str, vault: Vault) -> None:
     ledger = Ledger(empty_url, vault)
-    with pytest.raises(ConfigurationError, match="run `lodge migrate`") as refusal:
+    with pytest.raises(ConfigurationError, match="run `lodge db upgrade`") as refusal:
         await ledger.check()
     assert refusal.value.code == "ledger.schema"
     await ledger.close()

@@ -13,7 +13,7 @@ from pipeline.ledger.token_rows import StoredToken
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.failures import Party
-from pipeline.lodgment.lodgment import Reason
+from pipeline.lodgment.lodgment import TOKEN_REQUESTED, Reason
 from pipeline.lodgment.references import TokenKey, TokenKeyHash
 from tests.integration.ledger.samples import NOW, a_lodgment, a_token, a_token_key, new, on_disk, parked
 
@@ -180,7 +180,7 @@ async def test_that_the_agency_refused_is_not_handed_out_again(ledger: Ledger) -
 async def test_overview_counts_who_waits_and_shows_no_secret(ledger: Ledger) -> None:
     await _have_token(ledger)
     await _claim(ledger, "one", NOW, a_token_key("idle"))
-    waiting = [replace(parked(a_lodgment(), lodgments.TOKEN_REQUESTED), token_key=KEY.hash()) for _ in range(3)]
+    waiting = [replace(parked(a_lodgment(), TOKEN_REQUESTED), token_key=KEY.hash()) for _ in range(3)]
     async with ledger.transaction() as tx:
         await lodgments.add(tx, new([*waiting, replace(a_lodgment(), token_key=KEY.hash())]))
         summaries = await tokens.overview(tx)

@@ -1,0 +1,84 @@
+"""The judgements of `lodge doctor` and `lodge status` that need no server."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from pipeline.interfaces.cli import checks
+from pipeline.interfaces.cli.checks import Verdict
+from pipeline.interfaces.cli.screen import shown, span
+from pipeline.interfaces.cli.status import Overview, rendered
+from pipeline.ledger.backlog import Overdue
+from pipeline.ledger.reports import StateCount
+from pipeline.lodgment.states import State
+
+NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+QUIET = Overview(
+    environment="sandbox",
+    at=NOW,
+    states=[StateCount("asic_bn", "sandbox", State.PARKED, 3, NOW - timedelta(hours=3))],
+    reasons=[],
+    due=[],
+    overdue=Overdue(0, None),
+    quarantined=0,
+    queues={"receive": 0},
+    broker="reached",
+    at_work=None,
+)
+
+
+def text_of(view: Overview) -> str:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(rendered(view))
+    return capture.get()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict", "words"),
+    [
+        (0, Verdict.PASS, "as the agency's"),
+        (30, Verdict.WARN, "30 s behind the agency's"),
+        (-30, Verdict.WARN, "30 s ahead of the agency's"),
+        (600, Verdict.FAIL, "10 min behind the agency's"),
+    ],
+)
+def test_a_clock_that_is_wrong_is_told_with_its_direction(seconds: int, verdict: Verdict, words: str) -> None:
+    line = checks.judge_clock(timedelta(seconds=seconds))
+    assert line.verdict is verdict
+    assert words in line.found
+
+
+@pytest.mark.parametrize(("days", "verdict"), [(300, Verdict.PASS), (20, Verdict.WARN), (-1, Verdict.FAIL)])
+def test_a_certificate_is_told_before_it_expires(days: int, verdict: Verdict) -> None:
+    line = checks.judge_expiry("ABRD:51824753556_Synthetic", NOW + timedelta(days=days), NOW)
+    assert line.verdict is verdict
+    assert bool(line.fix) is (verdict is not Verdict.PASS)
+
+
+def test_status_says_when_nobody_takes_what_is_due() -> None:
+    assert "LATE" not in text_of(QUIET)
+    late = replace(QUIET, overdue=Overdue(7, NOW - timedelta(minutes=90)))
+    assert "LATE: 7 should have gone on up to 1 h 30 min ago: is a scheduler running?" in text_of(late)
+
+
+def test_status_says_when_nothing_runs_here() -> None:
+    assert "Nothing is running here" in text_of(replace(QUIET, queues=None, at_work=False))
+    assert "Nothing is running here" not in text_of(replace(QUIET, queues=None, at_work=True))
+
+
+def test_status_says_when_the_broker_is_away() -> None:
+    assert "BROKER: not there." in text_of(replace(QUIET, queues=None, broker="not there"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-5, "0 s"), (59, "59 s"), (60, "1 min"), (3 * 3600, "3 h 0 min"), (50 * 3600, "2 d 2 h")]
+)
+def test_spans_are_told_in_their_largest_units(seconds: int, words: str) -> None:
+    assert span(timedelta(seconds=seconds)) == words
+
+
+def test_texts_from_outside_cannot_move_the_cursor_or_forge_a_line() -> None:
+    assert shown("a\x1b[2Jb\nc\u202ed") == "a\ufffd[2Jb\ufffdc\ufffdd"
