@@ -46,7 +46,6 @@ class Parts:
     broker: Broker
     agency: Gateway
     sts: Gateway
-    keyring: Keyring | None
     context: Context
     metrics: Metrics
 
@@ -90,7 +89,6 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             broker=broker,
             agency=agency,
             sts=sts,
-            keyring=open_keyring(environment),
             context=Context(
                 ledger=ledger,
                 channels={channel.name: channel},

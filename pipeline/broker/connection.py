@@ -71,7 +71,7 @@ class Link:
             DependencyDownError: no URL could be reached.
             ConfigurationError: the broker refuses these credentials or this topology.
         """
-        # Several consumers may be the first at once; without the lock each would open a connection, and all but one leak.
+        # Several consumers may be the first at once; each would open a connection, and all but one would leak.
         async with self._opening:
             if self._keeper is None:
                 self._arrive(await self._connect())

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.bootstrap import Parts, opened
+from pipeline.bootstrap import Parts, open_keyring, opened
 from pipeline.interfaces.cli.in_process import push, working
 from pipeline.interfaces.cli.screen import write_private
 from pipeline.ledger import artifacts, lodgments, tokens
@@ -152,9 +152,10 @@ async def _judged(parts: Parts, row: Lodgment, out: Path, on_sealed: Callable[[i
 
 def _fault(parts: Parts, row: Lodgment, envelope: bytes, token: SecurityToken | None) -> str | None:
     """What another implementation finds wrong with the envelope's signatures, if it has any."""
-    if token is None or parts.keyring is None:
+    keyring = open_keyring(parts.environment)
+    if token is None or keyring is None:
         return None
-    credential = parts.keyring.get(row.credential)
+    credential = keyring.get(row.credential)
     if isinstance(credential, Failure):
         return f"{credential.code}: {credential.advice}"
     try:

@@ -13,19 +13,19 @@ from pipeline.lodgment.lodgment import TOKEN_REQUESTED, Lodgment
 from pipeline.lodgment.states import FINAL, State
 
 REFUSED = "refused"
-OPEN = "open"
+PUSHED = "pushed"
 """Nothing was heard of it yet."""
-_WRONG = frozenset({REFUSED, OPEN, State.REJECTED, State.HELD, State.CANCELLED})
+_WRONG = frozenset({REFUSED, PUSHED, State.REJECTED, State.HELD, State.CANCELLED})
 _RESTING = frozenset({State.PARKED, State.AWAITING, State.UNKNOWN})
 _SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where one job is: a state, or refused, or open."""
+    """Where one job is: a state, or refused, or pushed."""
 
     job_id: str
-    state: str = OPEN
+    state: str = PUSHED
     code: str = ""
     text: str = ""
     who: Party = Party.NOBODY
@@ -60,18 +60,22 @@ class Standing:
 
 
 def tell(standings: Collection[Standing], origins: Mapping[str, str], console: Console) -> None:
-    """How many ended in which way and why, then those to look at one by one, with where each job came from."""
+    """How many ended in which way and why; then one by one, of many only those that were not accepted."""
     counted = Counter((one.state, one.code) for one in standings)
     texts = {(one.state, one.code): one.text for one in standings}
     rows = [(state, count, code, texts[state, code]) for (state, code), count in counted.most_common()]
     console.print(table("Outcomes", ("state", "count", "reason", "in words"), rows))
-    odd = [one for one in standings if one.state not in {State.ACCEPTED, OPEN}]
-    if not odd:
+    odd = [one for one in standings if one.state != State.ACCEPTED]
+    tell_jobs(standings if len(standings) <= _SHOWN else odd, origins, console)
+
+
+def tell_jobs(standings: Collection[Standing], origins: Mapping[str, str], console: Console) -> None:
+    """Each job with where it came from; of many, the first ones."""
+    if not standings:
         return
-    columns = ("state", "job", "reason", "who acts", "from")
-    shown = [(one.state, one.job_id, one.code, one.who, origins[one.job_id]) for one in odd[:_SHOWN]]
+    rows = [(one.state, one.job_id, one.code, one.who, origins[one.job_id]) for one in standings]
     console.print()
-    console.print(table("To look at", columns, shown))
-    if len(odd) > _SHOWN:
-        console.print(f"… and {len(odd) - _SHOWN} more.")
+    console.print(table("Jobs", ("state", "job", "reason", "who acts", "from"), rows[:_SHOWN]))
+    if len(rows) > _SHOWN:
+        console.print(f"… and {len(rows) - _SHOWN} more: lodge status")
     console.print("The story of each: lodge explain JOB")

@@ -15,7 +15,7 @@ from pipeline.interfaces.cli.inputs import Found, Source, Terms, option_problems
 from pipeline.interfaces.cli.producing import push, push_and_wait
 from pipeline.interfaces.cli.screen import progress, shown, stderr, stdout, table
 from pipeline.interfaces.cli.session import now, somebody_at_work
-from pipeline.interfaces.cli.standing import Standing, tell
+from pipeline.interfaces.cli.standing import Standing, tell, tell_jobs
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.profiles import SANDBOX, asic_profile, environment_of
 from pipeline.protocol.xml import DOCUMENT_LIMIT
@@ -134,9 +134,8 @@ def _push(settings: Settings, examined: Examined, found: Iterator[Found], wish: 
 def _tell(settings: Settings, examined: Examined, standings: Sequence[Standing], wish: Wish) -> bool:
     console = stdout()
     if not (settings.embedded or wish.wait):
-        console.print(
-            f"{len(standings)} job(s) are with the broker, confirmed. Look on with: lodge status, lodge explain JOB"
-        )
+        console.print(f"{len(standings)} job(s) are with the broker, confirmed; the workers do the rest.")
+        tell_jobs(standings, examined.jobs, console)
         return True
     tell(standings, examined.jobs, console)
     ended = all(one.ended for one in standings)
