@@ -26,7 +26,7 @@ from pipeline.sandbox.home import APPLIES_TO, synthetic_abn
 from tests.services.processes import free_port
 from workers.process import Worker
 
-_LODGE = "/tmp/h/lodge"
+_LODGE = str(Path(sys.executable).with_name("lodge"))
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -58,12 +58,12 @@ class Pipeline:
             # The request for a token is part of what is measured.
             self._execute("DELETE FROM security_token")
             self._course.seen()
-            watch, before = (
-                self._course.watch({name: process.pid for name, process in processes.items()}),
-                _steps(ports.values()),
-            )
+            before = _steps(ports.values())
+            own = time.process_time()
+            watch = self._course.watch({name: process.pid for name, process in processes.items()})
             seconds, published_in = self._lodge(producer, outcomes, lodgments)
-            used, after = watch.read(), _steps(ports.values())
+            used = {**watch.read(), "producer": round(time.process_time() - own, 2)}
+            after = _steps(ports.values())
             self._see_promises_kept(lodgments)
         return Round(self.name, lodgments, seconds, published_in, used, _between(before, after))
 

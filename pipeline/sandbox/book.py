@@ -189,5 +189,14 @@ class Book(Generic[AnswerT]):
         return Entry(body_sha256, datetime.fromisoformat(first_seen), seen + 1, processed, troubles, response)
 
     def _lines(self, limit: int, offset: int, reference: str | None) -> list[Line]:
-        with contextlib.closing(sqlite3.connect(self._path)) as connection:
-            return [Line(*row) for row in connection.execute(_LIST, (reference, limit, offset))]
+        return _read_lines(self._path, limit, offset, reference)
+
+
+def read_book(path: Path) -> list[Line]:
+    """Every line of the book at `path`, also while a sandbox writes it."""
+    return _read_lines(path, -1, 0, None)
+
+
+def _read_lines(path: Path, limit: int, offset: int, reference: str | None) -> list[Line]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return [Line(*row) for row in connection.execute(_LIST, (reference, limit, offset))]

@@ -66,6 +66,18 @@ class Service:
                 raise ServiceError(f"{self._name} did not come up; its log ends:\n{self._log.read_text()[-3000:]}")
             time.sleep(0.1)
 
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal to the process and its group."""
+        assert self._process is not None, f"{self._name} was not started"
+        os.killpg(self._process.pid, number)
+
+    def left(self, within: float = 0) -> int | None:
+        """The exit code of a process that ends by then, or None."""
+        assert self._process is not None, f"{self._name} was not started"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(within)
+        return None
+
     def kill(self) -> None:
         """SIGKILL to the process and to everything it started: no goodbye to anybody."""
         self._end(signal.SIGKILL, 30)

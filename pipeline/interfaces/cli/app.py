@@ -15,6 +15,7 @@ from pipeline.interfaces.cli import (
     operate,
     quarantine,
     run,
+    sandbox,
     schema,
     status,
     submit,
@@ -23,7 +24,7 @@ from pipeline.interfaces.cli import (
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError, PipelineError
 
 DONE, NOT_AS_IT_MUST_BE, BAD_USAGE = 0, 1, 2
-_THEMES = (submit, run, example, status, explain, operate, quarantine, tokens, diagnose, database, schema)
+_THEMES = (submit, run, example, status, explain, operate, quarantine, tokens, diagnose, sandbox, database, schema)
 
 
 def build() -> typer.Typer:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from pipeline.bootstrap import Parts, open_keyring, opened
 from pipeline.interfaces.cli.in_process import push, working
 from pipeline.interfaces.cli.screen import write_private
+from pipeline.keyring import Keyring
 from pipeline.ledger import artifacts, lodgments, tokens
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.lodgment.failures import Failure
@@ -67,7 +68,8 @@ async def seal_only(
                 await _hand_out_tokens(parts, rows)
             async with working(parts, (Worker.TOKEN, Worker.SIGNER)) as stop:
                 rows = await _settled(parts, pushed, stop, _is_through)
-            return [await _judged(parts, row, out, on_sealed, offline=offline) for row in rows]
+            keyring = open_keyring(environment)
+            return [await _judged(parts, keyring, row, out, on_sealed, offline=offline) for row in rows]
 
 
 def _make(out: Path) -> None:
@@ -132,7 +134,15 @@ def _own_token(parts: Parts, key: TokenKey, lifetime: timedelta) -> SecurityToke
     return SecurityToken(canonical(assertion), proof_key, assertion_id, moment, moment + lifetime)
 
 
-async def _judged(parts: Parts, row: Lodgment, out: Path, on_sealed: Callable[[int], None], *, offline: bool) -> Sealed:
+async def _judged(
+    parts: Parts,
+    keyring: Keyring | None,
+    row: Lodgment,
+    out: Path,
+    on_sealed: Callable[[int], None],
+    *,
+    offline: bool,
+) -> Sealed:
     on_sealed(1)
     if row.envelope_id is None:
         why = f"{row.reason.code}: {row.reason.text}" if row.reason is not None else "interrupted"
@@ -144,15 +154,14 @@ async def _judged(parts: Parts, row: Lodgment, out: Path, on_sealed: Callable[[i
             token = (await tokens.load(tx, [row.token_key]))[row.token_key].token
     envelope = stored.head + stored.payload + stored.tail
     write_private(out / f"{quote(row.job_id, safe='')}.xml", envelope, replace=True)
-    fault = _fault(parts, row, envelope, token)
+    fault = _fault(keyring, row, envelope, token)
     verdict = fault or ("without signatures: user name and password" if token is None else _VERIFIED)
     note = " (token of our own making: no agency takes it)" if offline and token is not None else ""
     return Sealed(row.job_id, verdict + note, fault is None, len(envelope), stored.sha256)
 
 
-def _fault(parts: Parts, row: Lodgment, envelope: bytes, token: SecurityToken | None) -> str | None:
+def _fault(keyring: Keyring | None, row: Lodgment, envelope: bytes, token: SecurityToken | None) -> str | None:
     """What another implementation finds wrong with the envelope's signatures, if it has any."""
-    keyring = open_keyring(parts.environment)
     if token is None or keyring is None:
         return None
     credential = keyring.get(row.credential)

@@ -1,6 +1,5 @@
-"""`lodge run`, `lodge worker`, `lodge sandbox`: what keeps running."""
+"""`lodge run`, `lodge worker`: what keeps running."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,14 +10,11 @@ from pipeline.settings import Settings, load_settings
 if TYPE_CHECKING:
     from workers.process import Worker
 
-sandbox = typer.Typer(no_args_is_help=True, help="The local agencies: a MAS-ST and an ASIC gateway.")
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command("run")(run)
     app.command("worker")(worker)
-    app.add_typer(sandbox, name="sandbox")
 
 
 def run() -> None:
@@ -52,23 +48,6 @@ def worker(
     if metrics_port is not None:
         settings = settings.model_copy(update={"metrics_port": metrics_port})
     _serve(settings, (Worker(name),))
-
-
-@sandbox.command("serve")
-def serve_sandbox(
-    port: Annotated[int, typer.Option(help="TLS port on the loopback interface; 0 takes a free one.")] = 8443,
-) -> None:
-    """Serve the sandbox agencies; keys, credentials and the book are in the folder `sandbox` of the settings' home."""
-    from pipeline.sandbox.server import serve
-    from pipeline.telemetry import configure_logs
-
-    settings = load_settings()
-    configure_logs(settings.log_level, json_lines=settings.log_format == "json")
-    serve(_home(settings), "localhost", port)
-
-
-def _home(settings: Settings) -> Path:
-    return settings.home.resolve() / "sandbox"
 
 
 def _serve(settings: Settings, workers: "tuple[Worker, ...]") -> None:

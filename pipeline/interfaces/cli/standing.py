@@ -73,7 +73,7 @@ def tell_jobs(standings: Collection[Standing], origins: Mapping[str, str], conso
     """Each job with where it came from; of many, the first ones."""
     if not standings:
         return
-    rows = [(one.state, one.job_id, one.code, one.who, origins[one.job_id]) for one in standings]
+    rows = [(one.state, one.job_id, one.code, one.who if one.code else "", origins[one.job_id]) for one in standings]
     console.print()
     console.print(table("Jobs", ("state", "job", "reason", "who acts", "from"), rows[:_SHOWN]))
     if len(rows) > _SHOWN:
