@@ -1,43 +1,19 @@
 """What release and cancel make of a lodgment, before the ledger is asked."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from datetime import timedelta
 
 import pytest
 
 from pipeline.interfaces.cli.operate import cancelled, released
 from pipeline.lodgment.decisions import Tally
 from pipeline.lodgment.errors import RefusedError
-from pipeline.lodgment.lodgment import Lodgment, Reason
-from pipeline.lodgment.references import message_reference_number
+from pipeline.lodgment.lodgment import Reason
 from pipeline.lodgment.states import FINAL, State
+from tests.doubles.lodgments import NOW, a_lodgment
 
-NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
-ID = UUID("01a209bb-2f8b-798c-86be-a5938bf1a8d1")
-HELD = Lodgment(
-    id=ID,
-    reference=message_reference_number(ID),
-    job_id="job-1",
-    content_digest="0" * 64,
-    channel="asic_bn",
-    service="business-names",
-    action="bnLodgeApplication",
-    environment="sandbox",
-    sender_id="SYNTHETIC-1",
-    sender_type="REGA",
-    party_abn="51824753556",
-    credential="ABRD:51824753556_Synthetic",
-    software_id=None,
-    order_key=None,
-    priority=5,
-    due_date=None,
-    received_at=NOW,
-    payload_id=ID,
-    state=State.HELD,
-    reason=Reason("E2014", "synthetic"),
-    tally=Tally(3, 4),
-)
+HELD = replace(a_lodgment(), state=State.HELD, due_at=None, reason=Reason("E2014", "synthetic"), tally=Tally(3, 4))
+ID = HELD.id
 SENT = replace(HELD, envelope_id=ID, sent_at=NOW, token_expires_at=NOW + timedelta(minutes=1))
 
 

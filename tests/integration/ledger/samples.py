@@ -1,11 +1,9 @@
 """Synthetic rows. The ABN is the example from the Australian Business Register's own pages."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
 
 from pipeline.ledger.artifacts import NewArtifact
 from pipeline.ledger.lodgment_rows import NewLodgment
@@ -13,47 +11,17 @@ from pipeline.ledger.tables import ArtifactKind
 from pipeline.lodgment.decisions import Tally
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import Attempt, Lodgment, Purpose, Reason
-from pipeline.lodgment.references import TokenKey, TokenKeyHash, message_reference_number, uuid7
+from pipeline.lodgment.references import TokenKey, TokenKeyHash
 from pipeline.lodgment.states import State
 from pipeline.protocol.wstrust import SecurityToken
+from tests.doubles.lodgments import NOW, a_lodgment, fresh_id
 
-NOW = datetime(2026, 11, 23, 2, 30, 0, 123456, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=5)
 
 
 def on_disk(folder: Path) -> bytes:
     """Every byte of a SQLite ledger, its log included."""
     return b"".join(path.read_bytes() for path in folder.glob("ledger.db*"))
-
-
-def fresh_id(now: datetime = NOW) -> UUID:
-    return uuid7(now, os.urandom(10))
-
-
-def a_lodgment(now: datetime = NOW) -> Lodgment:
-    lodgment_id = fresh_id(now)
-    return Lodgment(
-        id=lodgment_id,
-        reference=message_reference_number(lodgment_id),
-        job_id=f"job-{lodgment_id}",
-        content_digest="0" * 64,
-        channel="asic_bn",
-        service="business-names",
-        action="bnLodgeApplication",
-        environment="sandbox",
-        sender_id="12345",
-        sender_type="REGA",
-        party_abn="51824753556",
-        credential="ABRD:11000002568_Payroll",
-        software_id=None,
-        order_key=None,
-        priority=5,
-        due_date=None,
-        received_at=now,
-        payload_id=fresh_id(now),
-        state=State.RECEIVED,
-        due_at=now + timedelta(minutes=5),
-    )
 
 
 def a_full_lodgment() -> Lodgment:

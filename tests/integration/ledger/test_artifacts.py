@@ -14,7 +14,8 @@ from pipeline.ledger.tables import artifact
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.lodgment import Lodgment
-from tests.integration.ledger.samples import NOW, a_lodgment, a_payload, fresh_id, on_disk
+from tests.doubles.lodgments import NOW, a_lodgment, fresh_id
+from tests.integration.ledger.samples import a_payload, on_disk
 
 HEAD, PAYLOAD, TAIL = b"<Envelope>\xc3\xa9", b"<synthetic>tfn-not-a-real-one</synthetic>", b"</Envelope>"
 

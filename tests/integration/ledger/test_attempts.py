@@ -4,7 +4,8 @@ from datetime import timedelta
 from pipeline.ledger import attempts
 from pipeline.ledger.session import Ledger
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
-from tests.integration.ledger.samples import NOW, a_lodgment, an_attempt, fresh_id
+from tests.doubles.lodgments import NOW, a_lodgment, fresh_id
+from tests.integration.ledger.samples import an_attempt
 
 REFUSED = Failure(
     kind=FailureClass.UNAVAILABLE,

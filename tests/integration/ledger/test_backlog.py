@@ -7,7 +7,8 @@ from pipeline.ledger.session import Ledger
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.states import State
-from tests.integration.ledger.samples import NOW, a_lodgment, new, parked
+from tests.doubles.lodgments import NOW, a_lodgment
+from tests.integration.ledger.samples import new, parked
 
 
 def held(code: str, age: timedelta = timedelta(0)) -> Lodgment:

@@ -13,7 +13,8 @@ from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import LANE_TURN, TOKEN_REQUESTED, Lodgment, Reason
 from pipeline.lodgment.references import TokenKeyHash
 from pipeline.lodgment.states import FINAL, State
-from tests.integration.ledger.samples import NOW, SOON, a_full_lodgment, a_lodgment, fresh_id, new, parked
+from tests.doubles.lodgments import NOW, a_lodgment, fresh_id
+from tests.integration.ledger.samples import SOON, a_full_lodgment, new, parked
 
 
 async def _take_in(ledger: Ledger, *items: Lodgment) -> None:

@@ -1,7 +1,8 @@
 from pipeline.ledger import lodgments, outcomes
 from pipeline.ledger.session import Ledger
 from pipeline.lodgment.outcome import Attachment, MessageEvent, Outcome, Result, Severity
-from tests.integration.ledger.samples import NOW, SOON, a_lodgment, fresh_id, new
+from tests.doubles.lodgments import NOW, a_lodgment, fresh_id
+from tests.integration.ledger.samples import SOON, new
 
 EVENTS = (
     MessageEvent("CMN.ATO.GEN.000001", Severity.ERROR, "a name is missing", "/a/b[1]", ("first", "zwei €", "nul \0")),

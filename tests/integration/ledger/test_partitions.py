@@ -7,7 +7,8 @@ from pipeline.ledger import artifacts, attempts, outcomes, partitions
 from pipeline.ledger.session import Ledger, Tx
 from pipeline.ledger.tables import PARTITIONED
 from pipeline.lodgment.outcome import MessageEvent, Outcome, Result, Severity
-from tests.integration.ledger.samples import a_lodgment, a_payload, fresh_id
+from tests.doubles.lodgments import a_lodgment, fresh_id
+from tests.integration.ledger.samples import a_payload
 
 FAR = datetime(2040, 11, 15, tzinfo=UTC)
 OUTCOME = Outcome(Result.REJECTED, "reference", events=(MessageEvent("1", Severity.ERROR, "no"),))

@@ -5,7 +5,8 @@ from pathlib import Path
 from pipeline.ledger import quarantine
 from pipeline.ledger.quarantine import Quarantined
 from pipeline.ledger.session import Ledger
-from tests.integration.ledger.samples import NOW, SOON, fresh_id, on_disk
+from tests.doubles.lodgments import NOW, fresh_id
+from tests.integration.ledger.samples import SOON, on_disk
 
 
 def _bad_message(minutes: int = 0) -> Quarantined:

@@ -12,7 +12,8 @@ from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.lodgment import Reason
 from pipeline.lodgment.outcome import Attachment, MessageEvent, Outcome, Result, Severity
 from pipeline.lodgment.states import State
-from tests.integration.ledger.samples import NOW, SOON, a_lodgment, an_attempt, fresh_id, new, parked
+from tests.doubles.lodgments import NOW, a_lodgment, fresh_id
+from tests.integration.ledger.samples import SOON, an_attempt, new, parked
 
 RULE, HINT = MessageEvent("0001", Severity.ERROR, "no name", "/a"), MessageEvent("0002", Severity.WARNING, "odd")
 REJECTED = Outcome(Result.REJECTED, "r", events=(RULE, HINT), attachments=(Attachment("letter"),))

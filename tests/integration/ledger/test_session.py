@@ -17,7 +17,8 @@ from pipeline.ledger.tables import quarantine
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.errors import DependencyDownError, RefusedError
 from pipeline.lodgment.states import State
-from tests.integration.ledger.samples import SOON, a_lodgment, new
+from tests.doubles.lodgments import a_lodgment
+from tests.integration.ledger.samples import SOON, new
 from tests.services.postgres import PrivatePostgres
 
 

@@ -15,7 +15,8 @@ from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import TOKEN_REQUESTED, Reason
 from pipeline.lodgment.references import TokenKey, TokenKeyHash
-from tests.integration.ledger.samples import NOW, a_lodgment, a_token, a_token_key, new, on_disk, parked
+from tests.doubles.lodgments import NOW, a_lodgment
+from tests.integration.ledger.samples import a_token, a_token_key, new, on_disk, parked
 
 KEY = a_token_key()
 LEASE = NOW + timedelta(minutes=1)

@@ -52,6 +52,11 @@ def test_takes_a_complete_job_and_schema_agrees() -> None:
         ({"software_id": "1234567890"}, "software_id", "control digit must be 5"),
         ({"priority": 11}, "priority", "less than or equal to 9"),
         ({"not_before": "2026-11-23T10:00:00"}, "not_before", "timezone"),
+        ({"not_before": "9999-12-31T23:59:59-12:00"}, "not_before", "exists in UTC"),
+        ({"not_before": "0001-01-01T00:00:00+12:00"}, "not_before", "exists in UTC"),
+        ({"sender": {"id": "SYN\u0000", "type": "REGA"}}, "sender.id", "pattern"),
+        ({"sender": {"id": "SYN-1", "type": "REGA\r\n"}}, "sender.type", "pattern"),
+        ({"order_key": "lane\u0001"}, "order_key", "pattern"),
         ({"colour": "red"}, "colour", "not permitted"),
         ({"payload": {}}, "payload", "exactly one of inline"),
         ({"payload": {"reference": "file:/x"}}, "payload", "needs size and sha256"),
@@ -70,7 +75,7 @@ def test_a_refusal_never_quotes_the_document() -> None:
     assert "TFN-SYNTHETIC" not in problems(payload={"inline": "TFN-SYNTHETIC", "size": 3})
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'"x"', b"1" * 5000])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'"x"', b"1" * 5000, b"[" * 5000])
 def test_what_is_not_a_json_object_is_refused_as_such(body: bytes) -> None:
     with pytest.raises(JobRefusedError) as refusal:
         read_job(body)

@@ -1,43 +1,16 @@
 """The transition table, held to the promises of the architecture."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 
 from pipeline.lodgment.lodgment import IllegalTransitionError, Lodgment
-from pipeline.lodgment.references import message_reference_number, uuid7
 from pipeline.lodgment.states import FINAL, NEXT_STEP, TRANSITIONS, State, may_follow, sources_of
-
-NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+from tests.doubles.lodgments import NOW, a_lodgment
 
 
 def lodgment(state: State, **changes: object) -> Lodgment:
-    identity = uuid7(NOW, bytes(10))
-    row = Lodgment(
-        id=identity,
-        reference=message_reference_number(identity),
-        job_id="job-1",
-        content_digest="0" * 64,
-        channel="asic_bn",
-        service="business-names",
-        action="bnLodgeApplication",
-        environment="sandbox",
-        sender_id="S1",
-        sender_type="REGA",
-        party_abn="51824753556",
-        credential="ABRD:51824753556_Test",
-        software_id=None,
-        order_key=None,
-        priority=5,
-        due_date=None,
-        received_at=NOW,
-        payload_id=UUID(int=1),
-        state=state,
-        due_at=NOW,
-    )
-    return replace(row, **changes)  # type: ignore[arg-type]  # the test names fields of Lodgment
+    return replace(a_lodgment(), state=state, **changes)  # type: ignore[arg-type]  # the test names fields of Lodgment
 
 
 def test_every_state_has_its_row() -> None:
