@@ -22,7 +22,7 @@ from pipeline.broker.topology import Topology
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.gateway.client import Gateway, TlsSettings
 from pipeline.keyring import Keyring
-from pipeline.ledger import migrate
+from pipeline.ledger import artifacts, lodgments, migrate
 from pipeline.ledger.session import Ledger
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.errors import ConfigurationError
@@ -68,12 +68,14 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
     """
     async with AsyncExitStack() as stack:
         if settings.embedded:
+            _require_own_ledger(settings)
             stack.enter_context(_alone_in(settings.home))
             await asyncio.to_thread(migrate.upgrade, settings.ledger())
         environment = environment_of(settings, now())
         ledger = open_ledger(settings)
         stack.push_async_callback(ledger.close)
         await ledger.check()
+        await _fits(ledger, settings.environment)
         broker = open_broker(settings)
         stack.push_async_callback(broker.close)
         await broker.open()
@@ -152,6 +154,32 @@ def _make_master_key(path: Path) -> None:
         return
     with os.fdopen(descriptor, "wb") as file:
         file.write(base64.b64encode(secrets.token_bytes(MASTER_KEY_BYTES)) + b"\n")
+
+
+async def _fits(ledger: Ledger, environment: str) -> None:
+    """See that this process may work on what the ledger holds.
+
+    Raises:
+        ConfigurationError: `ledger.environment`, or `vault.key_unknown`.
+    """
+    async with ledger.transaction(read_only=True) as tx:
+        await artifacts.check_key(tx)
+        found = await lodgments.environment(tx)
+    if found not in {None, environment}:
+        # What waits would be sent to the wrong agency, and a job known there would be taken for lodged here.
+        text = f"the ledger holds lodgments of environment {found!r}, this process lodges with {environment!r}"
+        raise ConfigurationError("ledger.environment", f"{text}: give each its own LODGE_LEDGER_URL, or LODGE_HOME")
+
+
+def _require_own_ledger(settings: Settings) -> None:
+    """Keep the embedded profile, which takes over what was in flight, away from a ledger that others may work on.
+
+    Raises:
+        ConfigurationError: `embedded.ledger`.
+    """
+    if settings.ledger_url is not None:
+        text = "broker_urls: is not set, so that one process does all the work, and its ledger is in `home`"
+        raise ConfigurationError("embedded.ledger", f"{text}: set broker_urls, or leave ledger_url out")
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pipeline.channels.asic_profile import (
     AsicProfile,
     BasicCredentials,
-    Kind,
     ServiceEntry,
     Software,
     TokenTerms,
@@ -121,8 +120,6 @@ def _authentication(environment: EnvironmentSettings) -> TokenTerms | BasicCrede
 def _services(environment: EnvironmentSettings) -> Mapping[tuple[str, str], ServiceEntry]:
     table = business_names()
     for one in environment.services:
-        table[one.service, one.action] = ServiceEntry(
-            one.message_type, one.message_version, one.namespace, one.path, Kind(one.kind)
-        )
+        table[one.service, one.action] = ServiceEntry(one.message_type, one.message_version, one.namespace, one.path)
     retries = policy(environment)
     return {key: replace(entry, policy=retries) for key, entry in table.items()}

@@ -10,6 +10,7 @@ import structlog
 
 from pipeline.broker.port import Broker, Delivery, Exchange, Outgoing, Subscription
 from pipeline.lodgment.errors import DependencyDownError, PipelineError
+from pipeline.lodgment.states import Step
 from pipeline.stages.contract import Stage
 from pipeline.stages.quarantine import CODE_HEADER, REASON_HEADER, STEP_HEADER
 from pipeline.telemetry import Metrics
@@ -48,7 +49,6 @@ class Runner:
         self._pace = pace
         self._metrics = metrics
         self._stopping = asyncio.Event()
-        self._at_work: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
         """Finish and ack what is in hand, take nothing new; `run` then returns."""
@@ -59,19 +59,15 @@ class Runner:
         free = asyncio.Semaphore(self._pace.overlap)
         stopped = asyncio.create_task(self._stopping.wait())
         try:
-            while not self._stopping.is_set():
-                await free.acquire()
-                batch = await self._next(subscription, stopped)
-                if not batch and not self._stopping.is_set():
-                    # Alive but consuming nothing is the failure that nobody sees: better to end and be started again.
-                    raise DependencyDownError("broker.consumer", f"the consumer of {self._stage.step} ended by itself")
-                if not batch:
-                    break
-                task = asyncio.create_task(self._work(subscription, batch))
-                self._at_work.add(task)
-                task.add_done_callback(self._at_work.discard)
-                task.add_done_callback(lambda _: free.release())
-            await asyncio.gather(*self._at_work)
+            async with asyncio.TaskGroup() as at_work:
+                while not self._stopping.is_set():
+                    await free.acquire()
+                    batch = await self._next(subscription, stopped)
+                    if not batch and not self._stopping.is_set():
+                        # Alive but consuming nothing is the failure that nobody sees: better to end and start again.
+                        raise DependencyDownError("broker.consumer", f"the consumer of {self._stage.step} ended")
+                    if batch:
+                        at_work.create_task(self._work(subscription, batch)).add_done_callback(lambda _: free.release())
         finally:
             stopped.cancel()
             await subscription.close()
@@ -94,8 +90,7 @@ class Runner:
             try:
                 await self._handle(subscription, waiting)
             except DependencyDownError as error:
-                self._metrics.dependency_down(self._stage.step, error.code)
-                log.warning("runner.dependency_down", step=self._stage.step, code=error.code, in_hand=len(waiting))
+                self._down(error, len(waiting))
                 if self._stopping.is_set():
                     return
                 await pause(self._stopping, seconds)
@@ -106,13 +101,14 @@ class Runner:
                     await self._work(subscription, waiting[:half])
                     await self._work(subscription, waiting[half:])
                     return
-                await self._quarantine(subscription, waiting.pop(), error)
+                with contextlib.suppress(DependencyDownError):
+                    await self._quarantine(subscription, waiting.pop(), error)
 
     async def _handle(self, subscription: Subscription, waiting: list[Delivery]) -> None:
         with self._metrics.handling(self._stage.step, len(waiting)):
             async for settled in self._stage.handle(tuple(waiting)):
-                if settled.publications:
-                    await self._broker.publish(settled.publications)
+                # While the broker is away the stage is kept: ending it would cut off requests that are under way.
+                await self._publish(settled.publications)
                 await subscription.ack(settled.deliveries)
                 self._metrics.settled(self._stage.step, len(settled.deliveries))
                 done = {id(delivery) for delivery in settled.deliveries}
@@ -124,17 +120,34 @@ class Runner:
         log.error("runner.poison", step=self._stage.step, code=code, message=delivery.message_id, exc_info=error)
         self._metrics.poison(self._stage.step)
         headers = {STEP_HEADER: str(self._stage.step), CODE_HEADER: code, REASON_HEADER: _safe(error)}
-        kept = Outgoing(Exchange.DEAD, self._stage.step, delivery.body, delivery.message_id, headers)
-        while True:
+        if self._stage.step is Step.QUARANTINE:
+            # It comes back to the same queue: nothing may be dropped here, nor turn in circles at full speed.
+            await pause(self._stopping, self._pace.longest_pause)
+        await self._publish([Outgoing(Exchange.DEAD, self._stage.step, delivery.body, delivery.message_id, headers)])
+        await subscription.ack([delivery])
+
+    async def _publish(self, messages: Sequence[Outgoing]) -> None:
+        """Until the broker has them: they follow from what is committed already.
+
+        Raises:
+            DependencyDownError: not yet, and it is time to stop; the deliveries go back and are handled again.
+        """
+        seconds = self._pace.first_pause
+        while messages:
             try:
-                await self._broker.publish([kept])
-                await subscription.ack([delivery])
-            except DependencyDownError:
+                await self._broker.publish(messages)
+            except DependencyDownError as error:
                 if self._stopping.is_set():
-                    return
-                await pause(self._stopping, self._pace.longest_pause)
+                    raise
+                self._down(error, len(messages))
+                await pause(self._stopping, seconds)
+                seconds = min(seconds * 2, self._pace.longest_pause)
             else:
                 return
+
+    def _down(self, error: DependencyDownError, in_hand: int) -> None:
+        self._metrics.dependency_down(self._stage.step, error.code)
+        log.warning("runner.dependency_down", step=self._stage.step, code=error.code, in_hand=in_hand)
 
 
 def _safe(error: Exception) -> str:

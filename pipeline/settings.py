@@ -33,7 +33,6 @@ class ServiceSettings(_Section):
     message_version: int = 1
     namespace: str
     path: str
-    kind: Literal["transaction", "query"] = "transaction"
 
 
 class SoftwareSettings(_Section):

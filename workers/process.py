@@ -1,19 +1,24 @@
 """A process with one worker in it, or with all six."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from enum import StrEnum
 
 import structlog
 
 from pipeline.bootstrap import Parts, opened
-from pipeline.ledger import lodgments
-from pipeline.runner import Activity
+from pipeline.ledger import lodgments, tokens
+from pipeline.lodgment.errors import DependencyDownError
+from pipeline.runner import Activity, pause
 from pipeline.settings import Settings
 from workers import intake, outcome, scheduler, signer, token, transport
 
 log = structlog.get_logger(__name__)
+
+_LOOK_AGAIN = 1.0
 
 
 class Worker(StrEnum):
@@ -43,10 +48,31 @@ async def serve(settings: Settings, workers: Sequence[Worker]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with opened(settings) as parts:
+    async with AsyncExitStack() as stack:
+        parts = await _opened(stack, settings, stop)
+        if parts is None:
+            return
         if settings.metrics_port is not None:
             parts.metrics.serve(settings.metrics_port)
         await run(parts, workers, stop)
+
+
+def _spare_the_collector() -> None:
+    """What start-up made lives as long as the process; looking through it over and over costs a tenth."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+async def _opened(stack: AsyncExitStack, settings: Settings, stop: asyncio.Event) -> Parts | None:
+    """The parts, once ledger and broker are there: they may start after us. None when it is time to stop first."""
+    while not stop.is_set():
+        try:
+            return await stack.enter_async_context(opened(settings))
+        except DependencyDownError as error:
+            log.warning("worker.waiting", code=error.code, reason=str(error))
+            await pause(stop, _LOOK_AGAIN)
+    return None
 
 
 async def run(parts: Parts, workers: Sequence[Worker], stop: asyncio.Event) -> None:
@@ -67,5 +93,6 @@ async def run(parts: Parts, workers: Sequence[Worker], stop: asyncio.Event) -> N
 async def _take_over(parts: Parts) -> None:
     """Put what is not final back on the queues: the embedded broker forgot it, and nobody else has it."""
     async with parts.ledger.transaction() as tx:
+        await tokens.free(tx)
         woken = await lodgments.wake_everything(tx, parts.context.clock())
     log.info("worker.recovered", lodgments=woken)

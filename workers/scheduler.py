@@ -1,6 +1,7 @@
 """The scheduler worker: wakes what is due, keeps what could not be handled, keeps house. Several may run."""
 
 from pipeline.bootstrap import Parts
+from pipeline.broker.port import Outgoing
 from pipeline.ledger import partitions
 from pipeline.runner import Activity, Pace, Periodic, Runner
 from pipeline.stages.quarantine import Quarantine
@@ -12,13 +13,16 @@ HOUSEKEEPING_EVERY = 3600.0
 
 def activities(parts: Parts) -> list[Activity]:
     reschedule = Reschedule(parts.context, SWEEP_BATCH)
+    due: list[Outgoing] = []
 
     async def sweep() -> bool:
-        publications = await reschedule.sweep()
-        if publications:
-            await parts.broker.publish(publications)
-        parts.metrics.swept(len(publications))
-        return len(publications) >= SWEEP_BATCH
+        # What a broker that is down did not take is committed, and goes first when it is back.
+        due.extend(() if due else await reschedule.sweep())
+        published = len(due)
+        await parts.broker.publish(due)
+        due.clear()
+        parts.metrics.swept(published)
+        return published >= SWEEP_BATCH
 
     async def keep_house() -> bool:
         async with parts.ledger.transaction() as tx:

@@ -21,7 +21,9 @@ def activities(parts: Parts) -> list[Activity]:
     ahead = parts.context.timing.token_margin + timedelta(minutes=1)
 
     async def renew() -> bool:
-        return await stage.renew(ahead, DEMAND_WITHIN, parts.settings.token_requests) > 0
+        asked, publications = await stage.renew(ahead, DEMAND_WITHIN, parts.settings.token_requests)
+        await parts.broker.publish(publications)
+        return asked > 0
 
     return [
         Runner(stage, parts.broker, Pace(batch=parts.settings.batch), parts.metrics),

@@ -6,6 +6,7 @@ from pipeline.stages.submit import Submit
 
 
 def activities(parts: Parts) -> list[Activity]:
-    overlap = max(2, -(-parts.settings.in_flight // parts.settings.batch))
-    pace = Pace(batch=parts.settings.batch, overlap=overlap)
+    # No more in hand than there are connections: what waits for one too long would fail without having been sent.
+    batch = min(parts.settings.batch, max(1, parts.settings.in_flight // 5))
+    pace = Pace(batch=batch, overlap=parts.settings.in_flight // batch)
     return [Runner(Submit(parts.context, parts.agency), parts.broker, pace, parts.metrics)]

@@ -52,7 +52,7 @@ def read_step_message(body: bytes) -> StepMessage:
                 return StepMessage(UUID(lodgment), UUID(attempt))
             case {"v": 1, "lodgment": str(lodgment), **rest} if not rest:
                 return StepMessage(UUID(lodgment))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _not_a_step_message() from error
     raise _not_a_step_message()
 

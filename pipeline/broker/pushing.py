@@ -249,6 +249,6 @@ def _job_id(job: Job) -> str:
         match json.loads(body):
             case {"job_id": str(job_id)} if job_id.isascii():
                 return job_id[:128]
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     return f"unread-{hashlib.sha256(body).hexdigest()[:16]}"

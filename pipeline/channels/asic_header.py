@@ -1,6 +1,5 @@
 """The Business Document Header: written for requests in the schema's order, read from replies (WIG 3.3.1)."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import islice
@@ -8,6 +7,7 @@ from itertools import islice
 from lxml import etree
 
 from pipeline.channels.asic_profile import ServiceEntry, Software
+from pipeline.channels.foreign_text import plain
 from pipeline.lodgment.outcome import Attachment, MessageEvent, Result, Severity
 from pipeline.protocol.fragments import element
 from pipeline.protocol.namespaces import Ns
@@ -15,12 +15,8 @@ from pipeline.protocol.xml import escape_text
 
 AEST = timezone(timedelta(hours=10), "AEST")
 """Australian Eastern Standard Time, in summer too (WIG 3.5)."""
-TEXT_LIMIT = 1_000
-"""Characters that are kept of any text of a reply."""
 EVENT_LIMIT = 1_000
 """Message events that are kept; the schema allows 100."""
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
-"""Controls, line separators and text direction marks: what could forge a log line or a screen."""
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 
 
@@ -83,11 +79,6 @@ class ReplyHeader:
     results: tuple[Result, ...]
     events: tuple[MessageEvent, ...]
     attachments: tuple[Attachment, ...]
-
-
-def plain(text: str, limit: int = TEXT_LIMIT) -> str:
-    """Foreign text made safe to store and show: one line, no control or direction characters, cut at `limit`."""
-    return " ".join(_UNPRINTABLE.sub(" ", text[: 2 * limit]).split())[:limit]
 
 
 def find_header(reply: etree._Element) -> etree._Element | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from pipeline.lodgment.decisions import RetryPolicy
 from pipeline.protocol.wsse import AssertionReference
@@ -10,13 +9,6 @@ from pipeline.protocol.xml import DOCUMENT_LIMIT
 
 SERVICE = "business-names"
 PING = "ping"
-
-
-class Kind(StrEnum):
-    """Whether a message changes the register (WIG 3.7)."""
-
-    TRANSACTION = "transaction"
-    QUERY = "query"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +19,10 @@ class ServiceEntry:
     message_version: int
     namespace: str
     path: str
-    kind: Kind
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     @classmethod
-    def usual(cls, message_type: str, version: int, kind: Kind) -> "ServiceEntry":
+    def usual(cls, message_type: str, version: int) -> "ServiceEntry":
         """An entry named like the messages seen on the wire: `queryNameAvailability`, version 2, has the namespace
         `uri:v2.external.query.name.availability.asic.gov.au`, the path `/gateway/ExternalQueryNameAvailabilityPortV2`.
         """
@@ -41,7 +32,6 @@ class ServiceEntry:
             version,
             f"uri:v{version}.external.{dotted}.asic.gov.au",
             f"/gateway/External{message_type[0].upper()}{message_type[1:]}PortV{version}",
-            kind,
         )
 
 
@@ -53,12 +43,10 @@ def business_names() -> dict[tuple[str, str], ServiceEntry]:
     normative (WIG 3.1), and settings replace any entry.
     """
     return {
-        (SERVICE, "bnLodgeApplication"): ServiceEntry.usual("bnLodgeApplication", 1, Kind.TRANSACTION),
-        (SERVICE, "queryNameAvailability"): ServiceEntry.usual("queryNameAvailability", 2, Kind.QUERY),
-        (SERVICE, "searchNniName"): ServiceEntry.usual("searchNniName", 3, Kind.QUERY),
-        (SERVICE, PING): ServiceEntry(
-            PING, 1, "uri:v1.external.ping.asic.gov.au", "/gateway/ExternalPingPort", Kind.QUERY
-        ),
+        (SERVICE, "bnLodgeApplication"): ServiceEntry.usual("bnLodgeApplication", 1),
+        (SERVICE, "queryNameAvailability"): ServiceEntry.usual("queryNameAvailability", 2),
+        (SERVICE, "searchNniName"): ServiceEntry.usual("searchNniName", 3),
+        (SERVICE, PING): ServiceEntry(PING, 1, "uri:v1.external.ping.asic.gov.au", "/gateway/ExternalPingPort"),
     }
 
 

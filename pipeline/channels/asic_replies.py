@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 from lxml import etree
 
-from pipeline.channels.asic_faults import FaultRule, default_rule, known_rule
-from pipeline.channels.asic_header import AEST, ReplyHeader, find_header, plain, read_header
+from pipeline.channels.asic_faults import default_rule, known_rule
+from pipeline.channels.asic_header import AEST, ReplyHeader, find_header, read_header
+from pipeline.channels.foreign_text import plain
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.outcome import MessageEvent, Outcome, Result, Severity
 from pipeline.protocol.mime import MimeError, root_part
@@ -96,19 +97,15 @@ def _from_fault(fault: Fault, status: int) -> Failure:
     """A known code says most; then an HTTP status, unless it is just that of any fault (SOAP 1.2 part 2, 7.5.2.2);
     then which side is at fault.
     """
-    rule = known_rule(fault.codes)
-    if rule is not None:
-        return _failure(rule, rule.code, fault)
+    known = known_rule(fault.codes)
+    if known is not None:
+        code, rule = known
+        return rule.failure(code, fault.reason, _available_after(fault.detail))
     by_status = _by_status(status) if status not in {400, 500} else None
-    return by_status or _failure(
-        default_rule(fault.codes), plain(":".join(fault.codes[-1:]), 100) or "soap:Fault", fault
-    )
-
-
-def _failure(rule: FaultRule, code: str, fault: Fault) -> Failure:
-    return Failure(
-        rule.kind, code, plain(fault.reason), rule.advice, rule.who, rule.blast, _available_after(fault.detail)
-    )
+    if by_status is not None:
+        return by_status
+    code = plain(":".join(fault.codes[-1:]), 100) or "soap:Fault"
+    return default_rule(fault.codes).failure(code, fault.reason, _available_after(fault.detail))
 
 
 def _available_after(detail: etree._Element | None) -> datetime | None:

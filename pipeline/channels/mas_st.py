@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 from lxml import etree
 
 from pipeline.channels import mas_st_faults as faults
-from pipeline.channels.asic_header import plain
-from pipeline.channels.mas_st_faults import StsRule
+from pipeline.channels.foreign_text import plain
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.failures import Blast, Failure, FailureClass
 from pipeline.lodgment.references import TokenKey
@@ -125,18 +124,18 @@ def read_reply(sent: StsRequest, status: int, body: bytes, now: datetime) -> Sec
     under any content type.
     """
     if len(body) > REPLY_LIMIT:
-        return _failure(faults.NOT_BELIEVED, "sts.size", f"the reply has {len(body)} bytes, more than {REPLY_LIMIT}")
+        return faults.NOT_BELIEVED.failure("sts.size", f"the reply has {len(body)} bytes, more than {REPLY_LIMIT}")
     try:
         content = read_envelope(body)
     except XmlError as error:
         code = error.code if status == 200 else f"http.{status}"
-        return _failure(faults.rule_for_status(status), code, str(error))
+        return faults.rule_for_status(status).failure(code, str(error))
     if isinstance(content, Fault):
         return _failure_of(content)
     try:
         token = read_token(content, body, Expected(sent.wanted, sent.message_id, now + sent.skew))
     except WsTrustError as error:
-        return _failure(faults.NOT_BELIEVED, error.code, str(error))
+        return faults.NOT_BELIEVED.failure(error.code, str(error))
     return replace(token, created_at=token.created_at - sent.skew, expires_at=token.expires_at - sent.skew)
 
 
@@ -165,15 +164,14 @@ def clock_skew(server_date: datetime, sent_at: datetime, received_at: datetime) 
 
 def _failure_of(fault: Fault) -> Failure:
     """The event code from the Detail, else from the nested subcode, else from the Reason, which repeats it as text."""
-    text = plain(fault.reason)
     event = _event_code(fault)
     default = faults.UNKNOWN_RECEIVER if fault.codes[:1] == ("Receiver",) else faults.UNKNOWN_SENDER
     if event is not None:
-        return _failure(faults.EVENT_RULES.get(event, default), event, text)
+        return faults.EVENT_RULES.get(event, default).failure(event, fault.reason)
     for code in reversed(fault.codes):
         if code in faults.SUBCODE_RULES:
-            return _failure(faults.SUBCODE_RULES[code], code, text)
-    return _failure(default, plain(".".join(fault.codes), 100) or "sts.fault", text)
+            return faults.SUBCODE_RULES[code].failure(code, fault.reason)
+    return default.failure(plain(".".join(fault.codes), 100) or "sts.fault", fault.reason)
 
 
 def _event_code(fault: Fault) -> str | None:
@@ -188,7 +186,3 @@ def _event_code(fault: Fault) -> str | None:
 
 def _text(node: etree._Element) -> str:
     return (node.text or "").strip()
-
-
-def _failure(rule: StsRule, code: str, detail: str) -> Failure:
-    return Failure(kind=rule.kind, code=code, detail=plain(detail), advice=rule.advice, who=rule.who, blast=rule.blast)

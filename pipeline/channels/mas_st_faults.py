@@ -4,36 +4,26 @@ Receiver faults and E1001, E1003, E1004, E2190 mend themselves; every other code
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from pipeline.channels.faults import FaultRule
 from pipeline.lodgment.failures import Blast, FailureClass, Party
 
 _ABOUT_CREDENTIAL = "Put a valid credential into the keystore under the same name, then release what is held."
 
 
-@dataclass(frozen=True, slots=True)
-class StsRule:
-    """One row of the table."""
-
-    kind: FailureClass
-    who: Party
-    blast: Blast
-    advice: str
+def _wait(blast: Blast, advice: str) -> FaultRule:
+    return FaultRule(FailureClass.UNAVAILABLE, Party.AGENCY, blast, f"{advice} It is asked again by itself.")
 
 
-def _wait(blast: Blast, advice: str) -> StsRule:
-    return StsRule(FailureClass.UNAVAILABLE, Party.AGENCY, blast, f"{advice} It is asked again by itself.")
+def _credential(advice: str) -> FaultRule:
+    return FaultRule(FailureClass.OUR_CREDENTIAL, Party.OPERATOR, Blast.CREDENTIAL, advice)
 
 
-def _credential(advice: str) -> StsRule:
-    return StsRule(FailureClass.OUR_CREDENTIAL, Party.OPERATOR, Blast.CREDENTIAL, advice)
+def _settings(advice: str) -> FaultRule:
+    return FaultRule(FailureClass.OUR_DOCUMENT, Party.OPERATOR, Blast.CHANNEL, advice)
 
 
-def _settings(advice: str) -> StsRule:
-    return StsRule(FailureClass.OUR_DOCUMENT, Party.OPERATOR, Blast.CHANNEL, advice)
-
-
-EVENT_RULES: Mapping[str, StsRule] = {
+EVENT_RULES: Mapping[str, FaultRule] = {
     "E1001": _wait(Blast.CHANNEL, "The token service has an internal error."),
     "E1003": _wait(Blast.CHANNEL, "The token service is not available at the moment."),
     "E1004": _wait(Blast.CHANNEL, "The token service is not available at the moment."),
@@ -43,7 +33,7 @@ EVENT_RULES: Mapping[str, StsRule] = {
         "The claims of this business are not synchronised at the token service yet.",
     ),
     "E2001": _settings("The token type is not one that the service issues. Ask for SAML 2.0 in the settings."),
-    "E2003": StsRule(
+    "E2003": FaultRule(
         FailureClass.OUR_CREDENTIAL,
         Party.OPERATOR,
         Blast.CHANNEL,
@@ -94,7 +84,7 @@ EVENT_RULES: Mapping[str, StsRule] = {
 }
 """By event code (MAS-ST 4.2; E1003, E1004 and E2192 are known from elsewhere)."""
 
-SUBCODE_RULES: Mapping[str, StsRule] = {
+SUBCODE_RULES: Mapping[str, FaultRule] = {
     "FailedAuthentication": EVENT_RULES["E9006"],
     "InvalidSecurityToken": EVENT_RULES["E9005"],
     "InvalidSecurity": EVENT_RULES["E9004"],
@@ -114,7 +104,7 @@ SUBCODE_RULES: Mapping[str, StsRule] = {
 CLOCK_CODES = frozenset({"E9004", "E2017", "InvalidSecurity", "MessageExpired", "wstrust.lifetime"})
 """Failures that a wrong clock of ours causes too."""
 
-UNKNOWN_SENDER = StsRule(
+UNKNOWN_SENDER = FaultRule(
     FailureClass.OUR_DOCUMENT,
     Party.OPERATOR,
     Blast.LODGMENT,
@@ -123,7 +113,7 @@ UNKNOWN_SENDER = StsRule(
 )
 UNKNOWN_RECEIVER = _wait(Blast.CHANNEL, "The token service says that its own side failed.")
 
-STATUS_RULES: Mapping[int, StsRule] = {
+STATUS_RULES: Mapping[int, FaultRule] = {
     400: _settings("The token service refused the request unread. Check sts_url and whatever proxy stands before it."),
     401: _settings("Something before the token service asks for a login. Check sts_url and the proxy."),
     403: _settings(
@@ -150,7 +140,7 @@ NOT_BELIEVED = _wait(
 )
 
 
-def rule_for_status(status: int) -> StsRule:
+def rule_for_status(status: int) -> FaultRule:
     """What an HTTP status means when the body says nothing."""
     if status in STATUS_RULES:
         return STATUS_RULES[status]

@@ -1,6 +1,7 @@
 """Documents, to the byte: payloads, envelopes and replies, compressed and sealed. A document is stored once."""
 
 import asyncio
+import contextlib
 import hashlib
 import zlib
 from collections.abc import Collection, Sequence
@@ -16,7 +17,7 @@ from sqlalchemy.engine import Row
 from pipeline.ledger.batch import Dialect, among, encode
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import ArtifactKind, artifact
-from pipeline.ledger.vault import Vault
+from pipeline.ledger.vault import HEADER_BYTES, Vault
 from pipeline.lodgment.errors import RefusedError
 
 _CODEC = "zlib+vault"
@@ -98,6 +99,24 @@ async def read_envelopes(tx: Tx, ids: Collection[UUID]) -> dict[UUID, StoredEnve
         return {}
     rows = (await tx.connection.execute(_select_envelopes(tx.dialect), _keys(ids))).all()
     return await asyncio.to_thread(_open_envelopes, tx.vault, rows)
+
+
+async def check_key(tx: Tx) -> None:
+    """See that the newest document was sealed under a key that is at hand.
+
+    Raises:
+        ConfigurationError: `vault.key_unknown`.
+    """
+    header = (await tx.connection.execute(_newest_header())).scalar_one_or_none()
+    if header is not None:
+        with contextlib.suppress(RefusedError):  # damaged: that concerns one lodgment, and is said when it is read
+            tx.vault.check(bytes(header))
+
+
+@cache
+def _newest_header() -> sa.Select[Any]:
+    header = sa.func.substr(artifact.c.content, 1, HEADER_BYTES, type_=sa.LargeBinary)
+    return sa.select(header).order_by(artifact.c.id.desc()).limit(1)
 
 
 @cache

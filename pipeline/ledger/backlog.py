@@ -13,9 +13,7 @@ from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import HELD, lodgment
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import Lodgment
-from pipeline.lodgment.states import State
-
-_WAITING = (State.PARKED, State.UNKNOWN, State.AWAITING)
+from pipeline.lodgment.states import WAITING, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ def _reasons() -> sa.Select[Any]:
             # PostgreSQL before 18 has no min() of UUIDs; as text they sort the same.
             sa.type_coerce(sa.func.min(sa.cast(rows.id, sa.Text)), sa.Text).label("example"),
         )
-        .where(rows.state.in_((*_WAITING, State.HELD)))
+        .where(rows.state.in_(sorted({*WAITING, State.HELD})))
         .group_by(*shown)
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -108,6 +109,11 @@ async def postpone(tx: Tx, ids: Collection[UUID], until: datetime) -> None:
 async def wake_everything(tx: Tx, now: datetime) -> int:
     """Make due whatever a process that is gone had in hand; how many. Only for the embedded profile."""
     return (await tx.connection.execute(_wake(), {"now": now})).rowcount
+
+
+async def environment(tx: Tx) -> str | None:
+    """The environment that this ledger is of; None while it is empty."""
+    return (await tx.connection.scalars(_environment())).one_or_none()
 
 
 async def document(tx: Tx, lodgment_id: UUID) -> JobDocument | None:
@@ -221,8 +227,13 @@ def _postpone(dialect: Dialect) -> sa.Executable:
 @cache
 def _wake() -> sa.Executable:
     now = sa.bindparam("now", type_=lodgment.c.due_at.type)
-    in_hand = (State.RECEIVED, State.AUTHORISED, State.SEALED, State.SENDING)
-    return sa.update(lodgment).values(due_at=now).where(lodgment.c.due_at > now, lodgment.c.state.in_(in_hand))
+    in_hand = lodgment.c.state.in_((State.RECEIVED, State.AUTHORISED, State.SEALED, State.SENDING))
+    return sa.update(lodgment).values(due_at=now).where(lodgment.c.due_at > now, sa.or_(in_hand, WAITING_FOR_TOKEN))
+
+
+@cache
+def _environment() -> sa.Select[Any]:
+    return sa.select(lodgment.c.environment).order_by(lodgment.c.id.desc()).limit(1)
 
 
 @cache

@@ -100,8 +100,8 @@ def _count() -> sa.Select[Any]:
 def _row(tx: Tx, item: Quarantined) -> dict[str, object]:
     return {
         "id": item.id,
-        "step": item.step,
-        "code": item.code,
+        "step": storable(item.step),
+        "code": storable(item.code),
         "reason": storable(item.reason),
         "job_id": item.job_id and storable(item.job_id),
         "lodgment_id": item.lodgment_id,

@@ -18,6 +18,7 @@ from pipeline.lodgment.lodgment import Reason
 from pipeline.lodgment.references import TokenKey, TokenKeyHash
 from pipeline.protocol.wstrust import SecurityToken
 
+REFUSED_BY_AGENCY = "token.refused"
 _TOUCH_EVERY = timedelta(minutes=1)
 
 _table = security_token.c
@@ -91,6 +92,11 @@ async def fail(
 async def discard(tx: Tx, key_hash: TokenKeyHash, expires_at: datetime) -> None:
     """Forget the token that the agency refused, if it is still the one at hand: known by its expiry."""
     await tx.connection.execute(_discard(), {"of_key": key_hash, "expired": expires_at})
+
+
+async def free(tx: Tx) -> None:
+    """Give back every lease. Only for the embedded profile: whoever was asking is gone."""
+    await tx.connection.execute(_free())
 
 
 async def touch(tx: Tx, hashes: Collection[TokenKeyHash], now: datetime) -> None:
@@ -218,7 +224,7 @@ def _discard() -> sa.Update:
             assertion_id=None,
             created_at=None,
             expires_at=None,
-            failed_code="token.refused",
+            failed_code=REFUSED_BY_AGENCY,
             failed_text="The agency refused this token; a new one is asked for.",
             failed_who=Party.NOBODY,
         )
@@ -240,6 +246,11 @@ def _fail() -> sa.Update:
             retry_at=sa.bindparam("retry", type_=_table.retry_at.type),
         )
     )
+
+
+@cache
+def _free() -> sa.Update:
+    return sa.update(security_token).values(lease_owner=None, lease_until=None)
 
 
 @cache

@@ -15,7 +15,7 @@ MASTER_KEY_BYTES = 32
 _FORMAT = b"\x01"
 _KEY_ID_BYTES = 8
 _NONCE_BYTES = 12
-_HEADER_BYTES = len(_FORMAT) + _KEY_ID_BYTES
+HEADER_BYTES = len(_FORMAT) + _KEY_ID_BYTES
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -61,9 +61,29 @@ class Vault:
             ConfigurationError: `vault.key_unknown`, sealed under a master key that is not configured any more.
             RefusedError: `vault.damaged`, changed since, moved from another row, or not a sealed blob.
         """
-        header, nonce = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES : _HEADER_BYTES + _NONCE_BYTES]
-        if not header.startswith(_FORMAT) or len(nonce) < _NONCE_BYTES:
-            raise RefusedError("vault.damaged", "not a sealed blob of this vault: it was changed after it was written")
+        header, nonce = sealed[:HEADER_BYTES], sealed[HEADER_BYTES : HEADER_BYTES + _NONCE_BYTES]
+        key = self._key_of(header)
+        if len(nonce) < _NONCE_BYTES:
+            raise _damaged()
+        try:
+            return key.cipher.decrypt(nonce, sealed[HEADER_BYTES + _NONCE_BYTES :], header + context)
+        except InvalidTag as error:
+            raise RefusedError(
+                "vault.damaged", "a sealed blob does not open: it was changed, or moved from another row"
+            ) from error
+
+    def check(self, header: bytes) -> None:
+        """See that a blob with these first `HEADER_BYTES` can be opened.
+
+        Raises:
+            ConfigurationError: as for `open`.
+            RefusedError: as for `open`.
+        """
+        self._key_of(header)
+
+    def _key_of(self, header: bytes) -> _SealingKey:
+        if not header.startswith(_FORMAT) or len(header) < HEADER_BYTES:
+            raise _damaged()
         key = self._known.get(header[len(_FORMAT) :])
         if key is None:
             raise ConfigurationError(
@@ -71,12 +91,11 @@ class Vault:
                 f"sealed under master key {header[len(_FORMAT) :].hex()}, which is not configured: "
                 "add that key after the newest one",
             )
-        try:
-            return key.cipher.decrypt(nonce, sealed[_HEADER_BYTES + _NONCE_BYTES :], header + context)
-        except InvalidTag as error:
-            raise RefusedError(
-                "vault.damaged", "a sealed blob does not open: it was changed, or moved from another row"
-            ) from error
+        return key
+
+
+def _damaged() -> RefusedError:
+    return RefusedError("vault.damaged", "not a sealed blob of this vault: it was changed after it was written")
 
 
 def _derive(master: bytes) -> _SealingKey:

@@ -37,7 +37,9 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What this lodgment has been through: `failures` charged in a row, `waits` that cost nothing (outages, polls)."""
+    """What this lodgment has been through: `failures` charged in a row; `waits` that cost nothing, because the agency
+    never saw it or has it (no connection, outages, polls).
+    """
 
     failures: int = 0
     waits: int = 0
@@ -71,7 +73,7 @@ def decide(  # noqa: PLR0911  - one return for each row of the table
     waited = Tally(tally.failures, tally.waits + 1)
     match failure.kind:
         case FailureClass.NOT_SENT:
-            return Decision(State.PARKED, charged, now + policy.not_sent.after(tally.failures, spread), resume)
+            return Decision(State.PARKED, waited, now + policy.not_sent.after(tally.waits, spread), resume)
         case FailureClass.UNKNOWN if charged.failures > policy.unknown_limit:
             return Decision(State.HELD, charged)
         case FailureClass.UNKNOWN:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,8 @@ INLINE_LIMIT = 256 * 1024
 """Bytes of payload that a job may carry itself; larger documents are passed by reference (claim check)."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$"
+_ONE_LINE = r"^[^\x00-\x1f\x7f\ufffe\uffff]*$"
+"""No control characters: neither XML nor the ledger can hold all of them, and they would not be lodged as written."""
 
 
 def _abn(value: str) -> str:
@@ -32,6 +34,14 @@ def _software_id(value: str) -> str:
     return value
 
 
+def _moment(value: datetime) -> datetime:
+    try:
+        value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("must be a time that exists in UTC, between the years 1 and 9999") from error
+    return value
+
+
 Abn = Annotated[str, AfterValidator(_abn)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=_NAME)]
 
@@ -43,8 +53,10 @@ class _Strict(BaseModel):
 class Sender(_Strict):
     """Who the agency knows as the sender of messages (ASIC: given at registration, WIG 3.3.1.4 and 3.3.1.5)."""
 
-    id: str = Field(min_length=1, max_length=50)
-    type: str = Field(min_length=1, max_length=50, description="for example REGA, a registered agent")
+    id: str = Field(min_length=1, max_length=50, pattern=_ONE_LINE)
+    type: str = Field(
+        min_length=1, max_length=50, pattern=_ONE_LINE, description="for example REGA, a registered agent"
+    )
 
 
 class Employer(_Strict):
@@ -140,10 +152,16 @@ class LodgmentJob(_Strict):
     software_id: Annotated[str, AfterValidator(_software_id)] | None = None
     payload: Payload
     due_date: date | None = Field(default=None, description="the day by which the agency must have it")
-    not_before: AwareDatetime | None = Field(default=None, description="with a UTC offset; nothing is sent earlier")
+    not_before: Annotated[AwareDatetime, AfterValidator(_moment)] | None = Field(
+        default=None, description="with a UTC offset; nothing is sent earlier"
+    )
     priority: int = Field(default=5, ge=0, le=9, description="9 is the most urgent")
     order_key: str | None = Field(
-        default=None, min_length=1, max_length=200, description="lodgments that share it go out in order"
+        default=None,
+        min_length=1,
+        max_length=200,
+        pattern=_ONE_LINE,
+        description="lodgments that share it go out in order",
     )
     labels: dict[Annotated[str, Field(max_length=63)], Annotated[str, Field(max_length=200)]] = Field(
         default_factory=dict, max_length=20
@@ -183,7 +201,7 @@ def read_job(body: bytes) -> LodgmentJob:
     """
     try:
         fields = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise JobRefusedError("job.json", (f"the message body is not JSON: {error}",)) from error
     if not isinstance(fields, dict):
         raise JobRefusedError("job.json", ("the message body must be one JSON object",))

@@ -14,6 +14,8 @@ TOKEN_REQUESTED = "token.requested"  # noqa: S105  - a reason code
 """Parked while another worker asks for the token; the answer wakes the lodgment."""
 LANE_TURN = "lane.turn"
 """Parked until the earlier lodgments with the same order key are final."""
+OPERATOR_RELEASED = "operator.released"
+"""On its way again because a person said so."""
 POLL_DUE = "poll.due"
 """On its way to be asked about again."""
 WORKER_LOST = "worker.lost"

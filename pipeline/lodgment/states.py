@@ -44,6 +44,8 @@ class Step(StrEnum):
 
 
 FINAL = frozenset({State.ACCEPTED, State.PARTIALLY_ACCEPTED, State.REJECTED, State.CANCELLED})
+WAITING = frozenset({State.PARKED, State.UNKNOWN, State.AWAITING})
+"""Asleep until the scheduler wakes them."""
 
 _SETTLED = frozenset({State.ACCEPTED, State.PARTIALLY_ACCEPTED, State.REJECTED})
 _AGAIN = frozenset({State.RECEIVED, State.SEALED})
@@ -77,8 +79,3 @@ NEXT_STEP: Mapping[State, Step] = {
 def may_follow(source: State, target: State) -> bool:
     """Whether the table has an arrow from `source` to `target`."""
     return target in TRANSITIONS[source]
-
-
-def sources_of(target: State) -> frozenset[State]:
-    """Every state from which `target` may be reached."""
-    return frozenset(source for source, targets in TRANSITIONS.items() if target in targets)

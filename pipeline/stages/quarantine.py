@@ -64,9 +64,13 @@ class Quarantine:
         reasons = {
             item.lodgment_id: Reason(item.code, item.reason, Party.OPERATOR) for item in items if item.lodgment_id
         }
+        unread = {item.lodgment_id for item in items if item.step == Step.RECORD}
         rows = await lodgments.load(tx, [lodgment_id for lodgment_id in reasons if lodgment_id is not None])
         moves: list[tuple[Lodgment, Lodgment]] = [
-            (row, row.moved(State.HELD, reason=reasons[row.id])) for row in rows.values() if row.state in NEXT_STEP
+            (row, row.moved(State.HELD, reason=reasons[row.id]))
+            for row in rows.values()
+            # One that is `sending` has a worker, unless its reply is what could not be read.
+            if row.state in NEXT_STEP or (row.state is State.SENDING and row.id in unread)
         ]
         won = await lodgments.move(tx, moves)
         return [outcome_event(after, (), self._context.clock()) for _, after in moves if after.id in won]

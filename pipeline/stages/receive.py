@@ -1,5 +1,6 @@
 """receive: validate the job, allocate its message reference number, store the payload and the row."""
 
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,26 +46,38 @@ class _Refused:
 
 
 class Receive:
-    """The intake's use case. `credential` is the environment's default for jobs that name none."""
+    """The intake's use case. `credential` is the environment's default for jobs that name none.
+
+    Documents of a batch are held up to `at_once` bytes, and one beyond: a batch of the largest would not fit in memory.
+    """
 
     step = Step.RECEIVE
 
-    def __init__(self, context: Context, documents: DocumentStore, credential: str) -> None:
+    def __init__(
+        self, context: Context, documents: DocumentStore, credential: str, at_once: int = 64 * 1024 * 1024
+    ) -> None:
         self._context = context
         self._documents = documents
         self._credential = credential
+        self._at_once = at_once
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
-        taken: dict[str, _Taken] = {}
-        refused: list[_Refused] = []
-        for delivery in batch:
-            try:
-                one = await self._take(delivery)
-                if not one.same_as(taken.setdefault(one.job.job_id, one).lodgment):
-                    raise _conflict(one.job.job_id)
-            except JobRefusedError as error:
-                refused.append(_Refused(delivery, error))
-        yield Settled(tuple(batch), tuple(await self._store(taken, refused)))
+        rest = deque(batch)
+        while rest:
+            portion: list[Delivery] = []
+            taken: dict[str, _Taken] = {}
+            refused: list[_Refused] = []
+            held = 0
+            while rest and held < self._at_once:
+                portion.append(delivery := rest.popleft())
+                try:
+                    one = await self._take(delivery)
+                    held += len(one.payload)
+                    if not one.same_as(taken.setdefault(one.job.job_id, one).lodgment):
+                        raise _conflict(one.job.job_id)
+                except JobRefusedError as error:
+                    refused.append(_Refused(delivery, error))
+            yield Settled(tuple(portion), tuple(await self._store(taken, refused)))
 
     async def _take(self, delivery: Delivery) -> _Taken:
         job = read_job(delivery.body)

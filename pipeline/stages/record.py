@@ -4,7 +4,7 @@ This is where a reply becomes an outcome: the channel reads the bytes, `decide` 
 move writes it.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -49,15 +49,34 @@ class Record:
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
         messages = [read_step_message(delivery.body) for delivery in batch]
-        wanted = {message.attempt_id for message in messages if message.attempt_id is not None}
-        async with self._context.ledger.transaction(read_only=True) as tx:
-            finished = [a for a in (await attempts.load(tx, wanted)).values() if a.finished_at is not None]
-            rows = await lodgments.load(tx, {message.lodgment_id for message in messages})
-            replies = await artifacts.read(tx, [a.reply_id for a in finished if a.reply_id is not None])
-        read = [_Read(rows[a.lodgment_id], a, self._read(rows[a.lodgment_id], a, replies)) for a in finished]
-        publications = await self._store(read)
-        publications += await self._said_before([row for row in rows.values() if row.state in FINAL])
+        waiting = {message.attempt_id for message in messages if message.attempt_id is not None}
+        publications: list[Outgoing] = []
+        while waiting:
+            read = await self._load(waiting)
+            moves = self._moves(read)
+            won, onwards = await self._store(list(moves.values()))
+            publications += onwards
+            publications += await self._said_before([one for one in read if one.before.id not in moves])
+            # Whoever moved the others in this instant did not have this reply: a verdict must not get lost over it.
+            lost = moves.keys() - won
+            waiting = {one.attempt.id for one in read if one.before.id in lost}
         yield Settled(tuple(batch), tuple(publications))
+
+    async def _load(self, attempt_ids: Collection[UUID]) -> list[_Read]:
+        async with self._context.ledger.transaction(read_only=True) as tx:
+            finished = [a for a in (await attempts.load(tx, attempt_ids)).values() if a.finished_at is not None]
+            rows = await lodgments.load(tx, {attempt.lodgment_id for attempt in finished})
+            replies = await artifacts.read(tx, [a.reply_id for a in finished if a.reply_id is not None])
+        return [_Read(rows[a.lodgment_id], a, self._read(rows[a.lodgment_id], a, replies)) for a in finished]
+
+    def _moves(self, read: Sequence[_Read]) -> dict[UUID, tuple[_Read, Lodgment]]:
+        """One move for each lodgment: of two attempts whose replies come together, the one with a verdict counts."""
+        moves: dict[UUID, tuple[_Read, Lodgment]] = {}
+        for one in read:
+            after = self._after(one)
+            if after is not None and (one.before.id not in moves or after.state in FINAL):
+                moves[one.before.id] = one, after
+        return moves
 
     def _read(self, row: Lodgment, attempt: Attempt, replies: Mapping[UUID, bytes]) -> Outcome | Failure:
         if attempt.failure is not None or attempt.reply_id is None:
@@ -68,27 +87,26 @@ class Record:
             attempt.http_status or 0, attempt.content_type or "", replies[attempt.reply_id], row.reference
         )
 
-    async def _store(self, read: Sequence[_Read]) -> list[Outgoing]:
-        moves = {one.attempt.id: (one.before, after) for one in read if (after := self._after(one)) is not None}
+    async def _store(self, moves: Sequence[tuple[_Read, Lodgment]]) -> tuple[set[UUID], list[Outgoing]]:
+        """The ids of the lodgments that were moved, and the messages that follow."""
         if not moves:
-            return []
+            return set(), []
         now = self._context.clock()
         async with self._context.ledger.transaction() as tx:
-            won = await lodgments.move(tx, list(moves.values()))
-            stored = [one for one in read if one.attempt.id in moves and one.before.id in won]
-            said = [(o.before.id, o.attempt.id, o.verdict) for o in stored if isinstance(o.verdict, Outcome)]
+            won = await lodgments.move(tx, [(one.before, after) for one, after in moves])
+            stored = [(one, after) for one, after in moves if after.id in won]
+            said = [(o.before.id, o.attempt.id, o.verdict) for o, _ in stored if isinstance(o.verdict, Outcome)]
             await outcomes.add(tx, said, now)
-            await self._discard_stale_tokens(tx, stored)
-            woken = await self._next_in_lane(tx, [moves[one.attempt.id][1] for one in stored])
+            await self._discard_stale_tokens(tx, [one for one, _ in stored])
+            woken = await self._next_in_lane(tx, [after for _, after in stored])
         publications = [onward(row) for row in woken]
-        for one in stored:
-            after = moves[one.attempt.id][1]
+        for one, after in stored:
             _tell(one, after)
             if after.state in NEXT_STEP:
                 publications.append(onward(after))
             else:
                 publications.append(outcome_event(after, _events(one.verdict), now))
-        return publications
+        return won, publications
 
     def _after(self, one: _Read) -> Lodgment | None:
         """The lodgment as this attempt leaves it; None when the attempt has nothing more to say."""
@@ -147,12 +165,17 @@ class Record:
         won = await lodgments.move(tx, moves)
         return [moved for _, moved in moves if moved.id in won]
 
-    async def _said_before(self, rows: Sequence[Lodgment]) -> list[Outgoing]:
-        """The outcome events of lodgments that were final already: the first telling may not have left."""
+    async def _said_before(self, read: Sequence[_Read]) -> list[Outgoing]:
+        """What followed from replies that were recorded already: the first telling may not have left."""
+        rows = {o.before.id: o.before for o in read if o.before.state in FINAL or o.before.attempt_id == o.attempt.id}
         if not rows:
             return []
+        now = self._context.clock()
         async with self._context.ledger.transaction(read_only=True) as tx:
-            return [outcome_event(row, await outcomes.of(tx, row.id), self._context.clock()) for row in rows]
+            return [
+                onward(row) if row.state in NEXT_STEP else outcome_event(row, await outcomes.of(tx, row.id), now)
+                for row in rows.values()
+            ]
 
 
 def _events(verdict: Outcome | Failure) -> tuple[MessageEvent, ...]:

@@ -10,7 +10,7 @@ from pipeline.ledger import attempts, lodgments
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.failures import Failure, FailureClass, Party
 from pipeline.lodgment.lodgment import POLL_DUE, WORKER_LOST, Lodgment, Reason
-from pipeline.lodgment.states import NEXT_STEP, State, Step
+from pipeline.lodgment.states import NEXT_STEP, WAITING, State, Step
 from pipeline.stages.contract import Context, onward, to_step
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class Reschedule:
             due = await lodgments.due(tx, now, self._batch_size)
             if not due:
                 return []
-            publications = await self._wake(tx, [row for row in due if row.resume is not None])
+            publications = await self._wake(tx, [row for row in due if row.state in WAITING])
             publications += await self._repeat(tx, [row for row in due if row.state in NEXT_STEP])
             publications += await self._take_over(tx, [row for row in due if row.state is State.SENDING])
         log.info("reschedule.completed", due=len(due), published=len(publications))

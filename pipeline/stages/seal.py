@@ -39,7 +39,8 @@ class Seal:
             due = [row for row in rows.values() if row.state is State.AUTHORISED]
             payloads = await artifacts.read(tx, [row.payload_id for row in due])
             security = await self._tokens(tx, due)
-        publications = [onward(row) for row in rows.values() if row.state is State.SEALED]
+        # What was done when these were here before; those messages may not have left.
+        publications = [onward(row) for row in rows.values() if row.state in {State.SEALED, State.RECEIVED}]
         moves: list[tuple[Lodgment, Lodgment]] = []
         envelopes: list[NewEnvelope] = []
         for row in due:

@@ -14,6 +14,7 @@ from pipeline.ledger.artifacts import NewArtifact
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import ArtifactKind
 from pipeline.lodgment.errors import DependencyDownError
+from pipeline.lodgment.failures import Failure, FailureClass, Party
 from pipeline.lodgment.lodgment import LANE_TURN, POLL_DUE, Attempt, Lodgment, Purpose, Reason
 from pipeline.lodgment.states import State, Step
 from pipeline.stages.contract import Carrier, Context, Settled, ids_in, onward, to_step
@@ -49,6 +50,8 @@ class Submit:
             rows = list((await lodgments.load(tx, deliveries.keys())).values())
             claimed, publications = await self._claim(tx, rows)
             publications += await self._already_answered(tx, rows)
+        # Sent back for a new token when these were here before; that message may not have left.
+        publications += [onward(row) for row in rows if row.state is State.RECEIVED]
         in_hand = {one.lodgment.id for one in claimed}
         done = [d for lodgment_id, ds in deliveries.items() if lodgment_id not in in_hand for d in ds]
         if done:
@@ -135,6 +138,10 @@ class Submit:
 
     async def _send(self, one: _Claimed) -> tuple[_Claimed, Exchange]:
         with structlog.contextvars.bound_contextvars(lodgment=str(one.lodgment.id), attempt=one.attempt.number):
+            now = self._context.clock()
+            if now - one.attempt.started_at > self._context.timing.lease - self._context.timing.token_margin:
+                # The commit took so long that the exchange could outlive the lease, and another worker send as well.
+                return one, Exchange(now, now, failure=_TOO_LATE)
             return one, await self._agency.exchange(one.request)
 
     async def _store(self, results: Sequence[tuple[_Claimed, Exchange]]) -> None:
@@ -144,8 +151,10 @@ class Submit:
         while True:
             try:
                 async with self._context.ledger.transaction() as tx:
-                    await artifacts.add(tx, [reply for reply in replies.values() if reply is not None])
-                    await attempts.finish(tx, finished)
+                    # A commit whose answer was lost may have taken effect: then there is nothing left to write.
+                    written = await attempts.finish(tx, finished)
+                    kept = [reply for attempt_id, reply in replies.items() if attempt_id in written]
+                    await artifacts.add(tx, [reply for reply in kept if reply is not None])
             except DependencyDownError as error:
                 log.warning("submit.ledger_down", code=error.code, replies=len(results))
                 await asyncio.sleep(_LEDGER_PAUSE)
@@ -172,4 +181,11 @@ def _finished(attempt: Attempt, exchange: Exchange, reply: NewArtifact | None) -
     )
 
 
+_TOO_LATE = Failure(
+    FailureClass.NOT_SENT,
+    "lease.short",
+    "",
+    "The ledger took so long to record the attempt that it was not begun. Nothing was sent; it is tried again.",
+    Party.NOBODY,
+)
 _NOT_YET = Reason(LANE_TURN, "An earlier lodgment with the same order key is not final yet; this one follows it.")

@@ -46,7 +46,7 @@ class TokenService:
         )
         answer: SecurityToken | Failure = await tries(self._once, key, credential)
         if isinstance(answer, Failure):
-            return mas_st.unreachable(answer) if answer.code.startswith("transport.") else answer
+            return mas_st.unreachable(answer) if answer.kind in _NO_ANSWER else answer
         return answer if self._outlives_a_submission(answer) else _too_short(answer)
 
     async def _once(self, key: TokenKey, credential: Credential) -> SecurityToken | Failure:
@@ -80,6 +80,9 @@ class TokenService:
 
     def _outlives_a_submission(self, token: SecurityToken) -> bool:
         return token.expires_at > self._context.clock() + self._context.timing.token_margin
+
+
+_NO_ANSWER = {FailureClass.NOT_SENT, FailureClass.UNKNOWN}
 
 
 def _not_sent(answer: object) -> bool:

@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from queue import SimpleQueue
@@ -35,6 +35,11 @@ _SCENARIOS = {
 _LANES = 5
 
 
+def seeded(seed: int) -> random.Random:
+    """Chance that can be repeated."""
+    return random.Random(seed)  # noqa: S311  - repeatable trouble, not a secret
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Jobs by id, and the final state of each."""
@@ -57,7 +62,7 @@ def mixed_batch(size: int, chance: random.Random, name: str = "job") -> Batch:
 
 
 class Pusher:
-    """A producer as `docs/amqp-contract.md` wants one: what is not confirmed is pushed again. In a thread of its own."""
+    """A producer as `docs/amqp-contract.md` wants one, in a thread: what is not confirmed is pushed again."""
 
     def __init__(self, servers: Servers) -> None:
         self._producer = Producer([servers.broker_url], servers.namespace, confirm_timeout=10)
@@ -105,15 +110,17 @@ class Pusher:
 class Crew:
     """The six workers, the broker and the ledger's server: everything that can be killed, by name."""
 
-    def __init__(self, site: Site, rabbit: PrivateRabbit, postgres: PrivatePostgres) -> None:
+    def __init__(self, site: Site, servers: Servers, rabbit: PrivateRabbit, postgres: PrivatePostgres) -> None:
         self.site = site
+        self.servers = servers
         self.rabbit = rabbit
         self.postgres = postgres
         self.workers: dict[str, Service] = {}
         self.kills: Counter[str] = Counter()
 
     def start(self) -> None:
-        self.workers = {name: self.site.start_worker(name) for name in WORKERS}
+        self._launch()
+        self._await_ready()
 
     def strike(self, name: str) -> None:
         """SIGKILL and start again."""
@@ -126,31 +133,51 @@ class Crew:
         self.site.kill(self.workers[name])
         self.workers[name] = self.site.start_worker(name)
 
-    def kill_everything_but_the_ledger(self) -> None:
+    def kill_everything(self) -> None:
+        """As when the machine loses power; only the agency lives on."""
         for worker in self.workers.values():
             self.site.kill(worker)
         self.rabbit.kill()
-        self.kills.update((*self.workers, "broker"))
+        self.postgres.kill()
+        self.kills.update((*self.workers, "broker", "ledger"))
+
+    def start_everything(self) -> None:
+        """The workers first: what they need comes later."""
+        self._launch()
+        self.postgres.start()
+        self.rabbit.start()
+        self._await_ready()
+
+    def _launch(self) -> None:
+        self.workers = {name: self.site.launch_worker(name) for name in WORKERS}
+
+    def _await_ready(self) -> None:
+        for worker in self.workers.values():
+            worker.await_ready()
 
 
-def check_calm(site: Site, batch: Batch, rabbit: PrivateRabbit | None = None, patience: float = PATIENCE) -> None:
-    """Everything is final as its scenario says; the agency processed each reference once; nothing is left anywhere."""
+def check_calm(site: Site, batch: Batch, patience: float = PATIENCE) -> None:
+    """Everything is final as its scenario says, and the agency processed each reference exactly once."""
     until("every lodgment is final", lambda: site.states() == batch.ends, patience, lambda: _unsettled(site, batch))
     book = site.book()
     assert {reference for (reference,) in site.query("SELECT reference FROM lodgment_outcome")} == set(book)
     assert {line["processed"] for line in book.values()} == {1}
     assert [line for line in book.values() if line["violations"]] == []
     assert site.query("SELECT step, code, reason FROM quarantine") == []
-    if rabbit is not None:
-        until("every queue is empty", lambda: not left_in_queues(rabbit), 60, lambda: left_in_queues(rabbit))
     assert site.surprises() == []
 
 
-def left_in_queues(rabbit: PrivateRabbit) -> dict[str, tuple[int, int]]:
+def check_queues_empty(crew: Crew) -> None:
+    """No message is left in any queue, unacknowledged ones included."""
+    until("every queue is empty", lambda: not _left_in_queues(crew), 60, lambda: _left_in_queues(crew))
+
+
+def _left_in_queues(crew: Crew) -> dict[str, tuple[int, int]]:
     """Queues that hold messages: how many are ready, how many unacknowledged."""
-    rows = [line.split() for line in rabbit.ctl("list_queues", "name", "messages_ready", "messages_unacknowledged").splitlines()]
-    depths = {row[0]: (int(row[1]), int(row[2])) for row in rows if row[0] != "name"}
-    assert depths, "no queue was listed"
+    listed = crew.rabbit.ctl("list_queues", "name", "messages_ready", "messages_unacknowledged")
+    rows = [line.split() for line in listed.splitlines()]
+    depths = {row[0]: (int(row[1]), int(row[2])) for row in rows if row[0].startswith(f"{crew.servers.namespace}.")}
+    assert len(depths) >= len(WORKERS), "the queues are not listed"
     return {name: depth for name, depth in depths.items() if depth != (0, 0)}
 
 
@@ -161,14 +188,16 @@ def seen_histogram(site: Site) -> dict[int, int]:
 
 def _unsettled(site: Site, batch: Batch) -> object:
     states = site.states()
-    open_rows = site.query("SELECT job_id, state, reason_code, attempts FROM lodgment_outcome WHERE finished_at IS NULL")
+    open_rows = site.query(
+        "SELECT job_id, state, reason_code, attempts FROM lodgment_outcome WHERE finished_at IS NULL"
+    )
     wrong = {job_id: state for job_id, state in states.items() if batch.ends.get(job_id) != state}
     return {"missing": len(batch.ends) - len(states), "wrong": len(wrong), "open": open_rows[:10]}
 
 
-def lodge_through(crew: Crew, servers: Servers, batch: Batch, blows: Sequence[str], chance: random.Random) -> None:
+def lodge_through(crew: Crew, batch: Batch, blows: Sequence[str], chance: random.Random) -> None:
     """Push the batch in portions, each while one of `blows` falls at a moment that chance draws."""
-    pusher = Pusher(servers)
+    pusher = Pusher(crew.servers)
     try:
         for number, blow in enumerate(blows):
             pusher.push(_portion(batch.jobs, number, len(blows)))

@@ -1,17 +1,24 @@
 """Thousands of lodgments while the workers, the broker and the ledger are killed in turn.
 
-    python -m tests.acceptance.long_run --lodgments 2000
+python -m tests.acceptance.long_run --lodgments 2000
 """
 
 import argparse
-import random
 import secrets
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.acceptance.havoc import Crew, check_calm, lodge_through, mixed_batch, seen_histogram
+from tests.acceptance.havoc import (
+    Crew,
+    check_calm,
+    check_queues_empty,
+    lodge_through,
+    mixed_batch,
+    seeded,
+    seen_histogram,
+)
 from tests.services.pipeline_processes import WORKERS, Servers, Site
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
@@ -27,22 +34,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed
-    chance = random.Random(seed)
+    chance = seeded(seed)
     batch = mixed_batch(arguments.lodgments, chance)
     blows = [name for _ in range(arguments.rounds) for name in chance.sample((*WORKERS, "broker", "ledger"), 8)]
     folder = Path(tempfile.mkdtemp(prefix="lodge-long-run-"))
     _say(f"seed {seed}; {len(batch.jobs)} lodgments, {len(blows)} kills; logs in {folder}")
     with ExitStack() as stack:
-        crew, servers = _set_up(folder, stack)
+        crew = _set_up(folder, stack)
         started = time.monotonic()
-        lodge_through(crew, servers, batch, blows, chance)
+        lodge_through(crew, batch, blows, chance)
         _say(f"{time.monotonic() - started:.0f} s: the last job is pushed, the last blow has fallen")
-        check_calm(crew.site, batch, crew.rabbit, _PATIENCE)
+        check_calm(crew.site, batch, _PATIENCE)
+        check_queues_empty(crew)
         _say(f"{time.monotonic() - started:.0f} s: everything is final, each reference processed exactly once")
         _say(f"kills {dict(crew.kills)}; references by how often the agency saw them {seen_histogram(crew.site)}")
 
 
-def _set_up(folder: Path, stack: ExitStack) -> tuple[Crew, Servers]:
+def _set_up(folder: Path, stack: ExitStack) -> Crew:
     rabbit, postgres = PrivateRabbit(), PrivatePostgres()
     for server in (rabbit, postgres):
         stack.callback(server.stop)
@@ -51,9 +59,9 @@ def _set_up(folder: Path, stack: ExitStack) -> tuple[Crew, Servers]:
     site = Site(folder, servers)
     stack.callback(site.close)
     site.start_sandbox()
-    crew = Crew(site, rabbit, postgres)
+    crew = Crew(site, servers, rabbit, postgres)
     crew.start()
-    return crew, servers
+    return crew
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.asic_header import RequestFacts
-from pipeline.channels.asic_profile import SERVICE, BasicCredentials, Kind, ServiceEntry, business_names
+from pipeline.channels.asic_profile import SERVICE, BasicCredentials, ServiceEntry, business_names
 from pipeline.channels.contract import Channel
 from pipeline.lodgment.decisions import RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError
@@ -165,7 +165,7 @@ def test_usual_namespaces_are_those_of_the_public_wsdls() -> None:
 
 def test_settings_replace_an_entry() -> None:
     policy = RetryPolicy(unknown_limit=3)
-    entry = ServiceEntry(ACTION, 2, "urn:mine", "/x", Kind.TRANSACTION, policy)
+    entry = ServiceEntry(ACTION, 2, "urn:mine", "/x", policy)
     channel = AsicBusinessNames(replace(make_profile(), services={(SERVICE, ACTION): entry}))
     assert channel.policy(SERVICE, ACTION) == policy
     assert channel.url(make_lodgment()) == "https://asic.example.test/x"

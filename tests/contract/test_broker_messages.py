@@ -88,8 +88,9 @@ def test_a_step_message_carries_ids_and_nothing_else(attempt: UUID | None) -> No
         b'{"v":1,"lodgment":"0193567a-0000-7000-8000-000000000001","payload":"<a/>"}',
         b'{"v":1,"lodgment":"0193567a-0000-7000-8000-000000000001"' + b" " * 1024 + b"}",
         b'{"v":1,"lodgment":"0193567a-0000-7000-8000-000000000001"}{}',
+        b"[" * 1024,
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_refuses_a_step_message_that_the_pipeline_did_not_write(body: bytes) -> None:
     with pytest.raises(RefusedError) as refusal:

@@ -1,4 +1,4 @@
-"""The pipeline as an operator runs it: a process for each worker, another for the sandbox agencies, settings in a file."""
+"""The pipeline as an operator runs it: a process for each worker, one for the sandbox agencies, settings in a file."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import ssl
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,8 +56,7 @@ class Site:
         }
         self._started: list[tuple[str, Service]] = []
         self._ended: list[Service] = []
-        if servers is not None:
-            migrate.upgrade(servers.ledger_url)
+        migrate.upgrade(servers.ledger_url if servers is not None else f"sqlite:///{folder / 'ledger.sqlite3'}")
 
     def _described(self, agency_timeout: float) -> Iterator[str]:
         yield 'environment = "local"'
@@ -83,20 +82,37 @@ class Site:
         yield 'poll_first = "PT1S"'
         yield 'unavailable_first = "PT1S"'
 
-    def start(self, *arguments: str, ready: str = "worker.started") -> Service:
+    def start(self, *arguments: str, ready: str) -> Service:
         """A `lodge` process, once its log says `ready`."""
-        name = "-".join(arguments[:2])
-        log = self.folder / f"{len(self._started):03d}-{name}.log"
-        service = Service(name, [LODGE, *arguments], log, lambda: ready in log.read_text(), self.environment)
-        self._started.append((name, service))
-        service.start()
+        service = self._launch(arguments, "log", ready)
+        service.await_ready()
         return service
 
     def start_sandbox(self) -> None:
         self.start("sandbox", "serve", "--port", str(self._port), ready="sandbox.started")
 
     def start_worker(self, name: str) -> Service:
-        return self.start("worker", name)
+        service = self.launch_worker(name)
+        service.await_ready()
+        return service
+
+    def launch_worker(self, name: str) -> Service:
+        """Started and not awaited: what it needs may come later."""
+        return self._launch(("worker", name), "log", "worker.started")
+
+    def launch_command(self, *arguments: str) -> Service:
+        """A command that prints for people, and ends."""
+        service = self._launch(arguments, "out", "")
+        self._ended.append(service)
+        return service
+
+    def _launch(self, arguments: Sequence[str], kind: str, ready: str) -> Service:
+        name = "-".join(arguments[:2]) if kind == "log" else arguments[0]
+        log = self.folder / f"{len(self._started):03d}-{name}.{kind}"
+        service = Service(name, [LODGE, *arguments], log, lambda: ready in log.read_text(), self.environment)
+        self._started.append((name, service))
+        service.launch()
+        return service
 
     def kill(self, service: Service) -> None:
         """SIGKILL."""
@@ -140,7 +156,9 @@ class Site:
             for name, service in self._started
             if service.left() is not None and service not in self._ended
         ]
-        return ended + [f"{log.name}: {line}" for log in sorted(self.folder.glob("*.log")) for line in _odd_lines(log)]
+        # The sandbox's log tells of clients that were killed while it answered.
+        logs = [log for log in sorted(self.folder.glob("*.log")) if "sandbox" not in log.name]
+        return ended + [f"{log.name}: {line}" for log in logs for line in _odd_lines(log)]
 
 
 def _odd_lines(log: Path) -> list[str]:

@@ -49,6 +49,11 @@ class Service:
 
     def start(self, timeout: float = 90) -> None:
         """Start and wait until it answers."""
+        self.launch()
+        self.await_ready(timeout)
+
+    def launch(self) -> None:
+        """Start without waiting."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -59,9 +64,11 @@ class Service:
                 user=self._user,
                 start_new_session=True,
             )
+
+    def await_ready(self, timeout: float = 90) -> None:
         deadline = time.monotonic() + timeout
         while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self.left() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise ServiceError(f"{self._name} did not come up; its log ends:\n{self._log.read_text()[-3000:]}")
             time.sleep(0.1)

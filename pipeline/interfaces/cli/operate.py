@@ -76,13 +76,13 @@ def cancel(
 def released(row: "Lodgment", moment: datetime, who: str, why: str) -> "Lodgment":
     """The lodgment on its way again: with its bytes if they can still be sent, else from the token on."""
     from pipeline.lodgment.decisions import Tally
-    from pipeline.lodgment.lodgment import Reason
+    from pipeline.lodgment.lodgment import OPERATOR_RELEASED, Reason
 
     if row.state is not State.HELD:
         raise RefusedError("release.state", f"{row.id} is {row.state}, not held: it needs no release")
     usable = row.envelope_id is not None and (row.token_expires_at is None or row.token_expires_at > moment)
     target = State.SEALED if usable else State.RECEIVED
-    reason = Reason("operator.released", f"Released by {who}: {why}")
+    reason = Reason(OPERATOR_RELEASED, f"Released by {who}: {why}")
     return row.moved(target, due_at=moment, reason=reason, tally=Tally())
 
 

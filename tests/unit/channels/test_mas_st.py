@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from pipeline.channels import mas_st_faults as faults
+from pipeline.channels.faults import FaultRule
 from pipeline.channels.mas_st import (
     CLAIMS,
     MANDATORY_CLAIMS,
@@ -291,7 +292,7 @@ class TestFaults:
         ],
     )
     def test_with_an_unknown_code_decide_by_whose_side_they_blame(
-        self, codes: list[str], code: str, rule: faults.StsRule
+        self, codes: list[str], code: str, rule: FaultRule
     ) -> None:
         read = failure(fault(codes))
         assert (read.code, read.kind, read.blast) == (code, rule.kind, rule.blast)

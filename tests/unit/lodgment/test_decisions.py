@@ -25,7 +25,15 @@ def after(kind: FailureClass, tally: Tally | None = None, available_after: datet
 def test_what_was_not_sent_is_sent_again_with_the_same_envelope() -> None:
     decision = after(FailureClass.NOT_SENT)
     assert (decision.state, decision.resume) == (State.PARKED, State.SEALED)
-    assert decision.tally == Tally(failures=1)
+    assert decision.tally == Tally(waits=1)
+
+
+@pytest.mark.parametrize("kind", [FailureClass.UNKNOWN, FailureClass.STALE_TOKEN])
+def test_a_day_without_a_connection_does_not_use_up_the_tries_of_what_comes_after_it(kind: FailureClass) -> None:
+    tally = Tally()
+    for _ in range(100):
+        tally = after(FailureClass.NOT_SENT, tally).tally
+    assert after(kind, tally).state is not State.HELD
 
 
 def test_what_may_have_left_is_unknown_and_never_failed() -> None:

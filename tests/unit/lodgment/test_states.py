@@ -5,12 +5,16 @@ from dataclasses import replace
 import pytest
 
 from pipeline.lodgment.lodgment import IllegalTransitionError, Lodgment
-from pipeline.lodgment.states import FINAL, NEXT_STEP, TRANSITIONS, State, may_follow, sources_of
+from pipeline.lodgment.states import FINAL, NEXT_STEP, TRANSITIONS, State, may_follow
 from tests.doubles.lodgments import NOW, a_lodgment
 
 
 def lodgment(state: State, **changes: object) -> Lodgment:
     return replace(a_lodgment(), state=state, **changes)  # type: ignore[arg-type]  # the test names fields of Lodgment
+
+
+def sources_of(target: State) -> set[State]:
+    return {source for source, targets in TRANSITIONS.items() if target in targets}
 
 
 def test_every_state_has_its_row() -> None:

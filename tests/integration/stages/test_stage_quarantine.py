@@ -1,0 +1,46 @@
+"""quarantine: what it keeps, and which lodgments it holds."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.broker.port import Exchange, Outgoing
+from pipeline.ledger import quarantine
+from pipeline.lodgment.states import State, Step
+from pipeline.stages.contract import to_step
+from pipeline.stages.quarantine import CODE_HEADER, STEP_HEADER, Quarantine
+from tests.integration.stages.conftest import delivery, drive
+
+if TYPE_CHECKING:
+    from tests.integration.stages.conftest import Bench
+
+
+def dead(body: bytes, step: str, code: str = "test.poison") -> Outgoing:
+    return Outgoing(Exchange.DEAD, step, body, "message", {STEP_HEADER: step, CODE_HEADER: code})
+
+
+async def test_a_lodgment_whose_reply_cannot_be_read_is_held_and_not_tried_for_ever(bench: "Bench") -> None:
+    claimed, attempt = await bench.sent(await bench.sealed(), b"unreadable")
+    body = to_step(Step.RECORD, claimed, attempt.id).body
+    [told] = await drive(Quarantine(bench.context()), [delivery(dead(body, Step.RECORD))])
+    held = await bench.lodgment(claimed)
+    assert held.reason is not None
+    assert (held.state, held.reason.code) == (State.HELD, "test.poison")
+    assert told.exchange is Exchange.OUTCOMES
+
+
+async def test_a_lodgment_that_a_worker_is_sending_is_left_to_it(bench: "Bench") -> None:
+    claimed, _ = await bench.sent(await bench.sealed(), None)
+    body = to_step(Step.SUBMIT, claimed).body
+    await drive(Quarantine(bench.context()), [delivery(dead(body, Step.SUBMIT))])
+    assert (await bench.lodgment(claimed)).state is State.SENDING
+
+
+@pytest.mark.parametrize("body", [b"[" * 1000, b"\xff", b'{"v":1,"lodgment":"0193567a-0000-7000-8000-000000000001"}'])
+async def test_keeps_whatever_comes(bench: "Bench", body: bytes) -> None:
+    message = delivery(dead(body, "re\0ceive", "co\0de"))
+    await drive(Quarantine(bench.context()), [replace(message, message_id="a\0b"), message])
+    async with bench.ledger.transaction(read_only=True) as tx:
+        kept = await quarantine.list_(tx, 10)
+        assert [await quarantine.read(tx, item.id) is not None for item in kept] == [True, True]
