@@ -63,4 +63,5 @@ def open_crew(
 
     yield start
     for site in sites:
+        print(*site.surprises(), sep="\n")  # noqa: T201  - pytest shows it with a failure
         site.close()
