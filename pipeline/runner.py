@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -16,6 +16,8 @@ from pipeline.stages.quarantine import CODE_HEADER, REASON_HEADER, STEP_HEADER
 from pipeline.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Activity(Protocol):
@@ -55,7 +57,10 @@ class Runner:
         self._stopping.set()
 
     async def run(self) -> None:
-        subscription = await self._broker.subscribe(self._stage.step, self._pace.batch * self._pace.overlap)
+        try:
+            subscription = await self._insist(self._subscribe)
+        except DependencyDownError:
+            return  # told to stop before there was a broker to consume from
         free = asyncio.Semaphore(self._pace.overlap)
         stopped = asyncio.create_task(self._stopping.wait())
         try:
@@ -71,6 +76,9 @@ class Runner:
         finally:
             stopped.cancel()
             await subscription.close()
+
+    async def _subscribe(self) -> Subscription:
+        return await self._broker.subscribe(self._stage.step, self._pace.batch * self._pace.overlap)
 
     async def _next(self, subscription: Subscription, stopped: "asyncio.Task[bool]") -> list[Delivery]:
         """The next batch, or nothing when it is time to stop; what a cancelled take held goes back to the queue."""
@@ -105,14 +113,21 @@ class Runner:
                     await self._quarantine(subscription, waiting.pop(), error)
 
     async def _handle(self, subscription: Subscription, waiting: list[Delivery]) -> None:
+        """Let the stage work to its end, also without a broker: ending it would cut off requests that are under way."""
+        unpublished: DependencyDownError | None = None
         with self._metrics.handling(self._stage.step, len(waiting)):
             async for settled in self._stage.handle(tuple(waiting)):
-                # While the broker is away the stage is kept: ending it would cut off requests that are under way.
-                await self._publish(settled.publications)
+                try:
+                    await self._publish(settled.publications)
+                except DependencyDownError as error:
+                    unpublished = error
+                    continue
                 await subscription.ack(settled.deliveries)
                 self._metrics.settled(self._stage.step, len(settled.deliveries))
                 done = {id(delivery) for delivery in settled.deliveries}
                 waiting[:] = [delivery for delivery in waiting if id(delivery) not in done]
+        if unpublished is not None:
+            raise unpublished
 
     async def _quarantine(self, subscription: Subscription, delivery: Delivery, error: Exception) -> None:
         """Keep the poison with its reason. Published before it is acked: a crash between the two only repeats it."""
@@ -132,18 +147,21 @@ class Runner:
         Raises:
             DependencyDownError: not yet, and it is time to stop; the deliveries go back and are handled again.
         """
+        if messages:
+            await self._insist(lambda: self._broker.publish(messages))
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the broker until it answers, or until it is time to stop."""
         seconds = self._pace.first_pause
-        while messages:
+        while True:
             try:
-                await self._broker.publish(messages)
+                return await ask()
             except DependencyDownError as error:
                 if self._stopping.is_set():
                     raise
-                self._down(error, len(messages))
+                self._down(error, 0)
                 await pause(self._stopping, seconds)
                 seconds = min(seconds * 2, self._pace.longest_pause)
-            else:
-                return
 
     def _down(self, error: DependencyDownError, in_hand: int) -> None:
         self._metrics.dependency_down(self._stage.step, error.code)

@@ -54,6 +54,7 @@ async def serve(settings: Settings, workers: Sequence[Worker]) -> None:
             return
         if settings.metrics_port is not None:
             parts.metrics.serve(settings.metrics_port)
+        _spare_the_collector()
         await run(parts, workers, stop)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.broker.embedded import EmbeddedBroker
-from pipeline.broker.port import Delivery, Exchange, Outgoing
+from pipeline.broker.port import Delivery, Exchange, Outgoing, Subscription
 from pipeline.lodgment.errors import DependencyDownError, RefusedError
 from pipeline.lodgment.states import Step
 from pipeline.runner import Pace, Runner
@@ -24,6 +24,7 @@ class MovingOut(EmbeddedBroker):
     def __init__(self) -> None:
         super().__init__()
         self.refusals = 0
+        self.closed_doors = 0
         self.published: list[Outgoing] = []
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
@@ -32,6 +33,12 @@ class MovingOut(EmbeddedBroker):
             raise DependencyDownError("broker.down", "away")
         await super().publish(messages)
         self.published += messages
+
+    async def subscribe(self, queue: str, prefetch: int) -> Subscription:
+        if self.closed_doors:
+            self.closed_doors -= 1
+            raise DependencyDownError("broker.down", "away")
+        return await super().subscribe(queue, prefetch)
 
 
 class OneByOne:
@@ -106,6 +113,23 @@ async def test_a_broker_that_goes_away_after_the_commit_does_not_cut_off_what_is
     async with running(Runner(stage, broker, PACE, Metrics())):
         await until(lambda: sum(m.routing_key == Step.RECORD for m in broker.published) == 3)
     assert (stage.begun, stage.cut_off) == (1, 0)
+
+
+async def test_told_to_stop_while_the_broker_is_away_it_finishes_what_is_under_way(broker: MovingOut) -> None:
+    await broker.publish([to_submit(b"1"), to_submit(b"2"), to_submit(b"3")])
+    stage = OneByOne()
+    broker.refusals = 1_000_000
+    async with running(Runner(stage, broker, PACE, Metrics())):
+        await until(lambda: broker.refusals < 999_999)
+    assert (stage.begun, stage.cut_off) == (1, 0)
+    assert (await broker.depths())[Step.SUBMIT] == 3
+
+
+async def test_a_broker_that_is_away_at_the_start_is_waited_for(broker: MovingOut) -> None:
+    await broker.publish([to_submit(b"1")])
+    broker.closed_doors = 3
+    async with running(Runner(OneByOne(), broker, PACE, Metrics())):
+        await until(lambda: any(m.routing_key == Step.RECORD for m in broker.published))
 
 
 async def test_one_poison_among_many_is_found_and_the_rest_goes_on(broker: MovingOut) -> None:

@@ -141,13 +141,11 @@ class Site:
         """Each lodgment's state, by job id."""
         return dict(self.query("SELECT job_id, state FROM lodgment_outcome"))
 
-    def book(self) -> dict[str, dict[str, Any]]:
-        """The agency's own word: how often it saw and processed each reference."""
+    def book(self) -> list[dict[str, Any]]:
+        """The agency's own word: how often it saw and processed each reference. In pages: exact when all is calm."""
         context = ssl.create_default_context(cafile=self._home.ca_file)
         with urllib.request.urlopen(f"{self.url}/sandbox/book", timeout=30, context=context) as reply:  # noqa: S310
-            lines = [json.loads(line) for line in reply]
-        assert len(lines) == len({line["reference"] for line in lines})
-        return {line["reference"]: line for line in lines}
+            return [json.loads(line) for line in reply]
 
     def surprises(self) -> list[str]:
         """Processes that ended by themselves, and whatever is in a log that no trouble outside explains."""
