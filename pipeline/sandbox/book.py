@@ -32,7 +32,7 @@ _WRITE = "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _LIST = """
 SELECT sender, reference, service, body_sha256, first_seen, seen, processed, troubles,
        (SELECT group_concat(what, '; ') FROM violation v WHERE v.sender = e.sender AND v.reference = e.reference)
-FROM entry e WHERE (?1 IS NULL OR reference = ?1) ORDER BY sender, reference LIMIT ?2 OFFSET ?3
+FROM entry e WHERE (?1 IS NULL OR reference = ?1) ORDER BY sender, reference
 """
 
 AnswerT = TypeVar("AnswerT")
@@ -138,9 +138,9 @@ class Book(Generic[AnswerT]):
         # A client that goes away must not take the others' commit with it.
         return (await asyncio.shield(batch.answers))[place]
 
-    async def lines(self, limit: int, offset: int = 0, reference: str | None = None) -> list[Line]:
+    async def lines(self, reference: str | None = None) -> list[Line]:
         """The book's lines in order of sender and reference; those of one reference, if given."""
-        return await asyncio.to_thread(self._lines, limit, offset, reference)
+        return await asyncio.to_thread(read_book, self._path, reference)
 
     async def _write(self, pending: list[_Pending[AnswerT]]) -> list[AnswerT]:
         """One commit at a time; while it waits for its turn, more requests join the batch."""
@@ -188,15 +188,8 @@ class Book(Generic[AnswerT]):
         body_sha256, first_seen, seen, processed, troubles, response = row
         return Entry(body_sha256, datetime.fromisoformat(first_seen), seen + 1, processed, troubles, response)
 
-    def _lines(self, limit: int, offset: int, reference: str | None) -> list[Line]:
-        return _read_lines(self._path, limit, offset, reference)
 
-
-def read_book(path: Path) -> list[Line]:
-    """Every line of the book at `path`, also while a sandbox writes it."""
-    return _read_lines(path, -1, 0, None)
-
-
-def _read_lines(path: Path, limit: int, offset: int, reference: str | None) -> list[Line]:
+def read_book(path: Path, reference: str | None = None) -> list[Line]:
+    """The lines of the book at `path`, all or those of one reference; also while a sandbox writes it."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        return [Line(*row) for row in connection.execute(_LIST, (reference, limit, offset))]
+        return [Line(*row) for row in connection.execute(_LIST, (reference,))]
