@@ -3,12 +3,14 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 from uuid import UUID
 
 MessageReferenceNumber = NewType("MessageReferenceNumber", str)
 """Allocated once per lodgment, before anything is sent, and used by every attempt: at most 50 characters."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 TokenKeyHash = NewType("TokenKeyHash", str)
 """64 hex digits that stand for a `TokenKey` in tables and messages."""
@@ -16,12 +18,17 @@ TokenKeyHash = NewType("TokenKeyHash", str)
 
 def uuid7(now: datetime, entropy: bytes) -> UUID:
     """A time-ordered id (RFC 9562, 5.7): 48 bits of milliseconds, then 74 of the 80 bits in `entropy` (10 bytes)."""
-    milliseconds = int(now.timestamp() * 1000)
+    milliseconds = _milliseconds(now)
     tail = int.from_bytes(entropy[:10], "big")
     value = milliseconds << 80 | tail
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return UUID(int=value)
+
+
+def _milliseconds(moment: datetime) -> int:
+    """Since 1970, exactly: by way of a float, two moments a millisecond apart can become one."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 class Ids:
@@ -42,7 +49,7 @@ class Ids:
 
 def earliest_id(moment: datetime) -> UUID:
     """The smallest id that could have been made at `moment`: a bound for range scans and monthly partitions."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+    return UUID(int=_milliseconds(moment) << 80)
 
 
 def message_reference_number(lodgment_id: UUID) -> MessageReferenceNumber:

@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.lodgment.references import TokenKey, earliest_id, message_reference_number, uuid7
@@ -18,10 +18,11 @@ moments = st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1), timezones=st.
 def test_an_id_is_a_valid_uuid7_that_carries_its_time(moment: datetime, entropy: bytes) -> None:
     made = uuid7(moment, entropy)
     assert (made.version, made.variant) == (7, "specified in RFC 4122")
-    assert made.int >> 80 == int(moment.timestamp() * 1000)
+    assert made.int >> 80 == (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 @given(moments, st.binary(min_size=10, max_size=10), st.binary(min_size=10, max_size=10))
+@example(datetime(2038, 1, 19, 4, 0, 0, 1000, tzinfo=UTC), bytes(10), bytes(10))
 def test_ids_of_a_later_millisecond_sort_later(moment: datetime, one: bytes, other: bytes) -> None:
     assert uuid7(moment, one) < uuid7(moment + timedelta(milliseconds=1), other)
     assert earliest_id(moment) <= uuid7(moment, one)
