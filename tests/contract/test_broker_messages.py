@@ -29,6 +29,7 @@ from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.outcome import MessageEvent, Severity
 from pipeline.lodgment.references import MessageReferenceNumber
 from pipeline.lodgment.states import State
+from tests.doubles.lodgments import a_lodgment
 
 NOW = datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
 ID = UUID("0193567a-0000-7000-8000-000000000001")
@@ -36,28 +37,17 @@ OTHER = UUID("0193567a-0000-7000-8000-000000000002")
 
 
 def lodgment(state: State = State.REJECTED) -> Lodgment:
-    """Synthetic."""
-    return Lodgment(
+    """Synthetic, with everything set that an event tells."""
+    return replace(
+        a_lodgment(NOW),
         id=ID,
         reference=MessageReferenceNumber(str(ID)),
         job_id="job-1",
-        content_digest="00",
-        channel="asic_bn",
-        service="business-names",
-        action="bnLodgeApplication",
-        environment="sandbox",
-        sender_id="12345",
-        sender_type="REGA",
-        party_abn="51824753556",
-        credential="default",
-        software_id=None,
-        order_key=None,
-        priority=5,
         due_date=date(2026, 11, 30),
-        received_at=NOW,
         payload_id=OTHER,
         state=state,
         version=4,
+        due_at=None,
         reason=Reason("CMN.001", "The name is taken.", Party.EMPLOYER),
         agency_reference="A-1",
         document_number="7E0001234",
