@@ -54,14 +54,17 @@ class RabbitSubscription:
 
     async def take(self, limit: int, linger: float) -> list[Delivery]:
         async with self._taking:
-            # A connection lost between the waits takes the prefetched deliveries with it; then we start over.
-            while not self._ready and not self._closed:
-                await self._until(1)
+            await self._until(1)
+            while not self._closed:
+                # What is in hand takes up prefetch: more than the rest cannot come.
                 in_hand = len(self._unsettled) - len(self._ready)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(linger):
-                        # What is in hand takes up prefetch: more than the rest cannot come.
                         await self._until(min(limit, self._prefetch - in_hand))
+                if self._ready:
+                    break
+                # A connection lost while we lingered took the prefetched deliveries with it: start over.
+                await self._until(1)
             return [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:

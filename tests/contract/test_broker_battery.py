@@ -90,6 +90,16 @@ async def test_lingers_for_what_arrives_after_the_first(broker: Broker) -> None:
     assert len(await asyncio.wait_for(taking, PATIENCE)) == 3
 
 
+async def test_lingers_for_the_rest_when_a_part_is_at_hand_already(broker: Broker) -> None:
+    subscription = await broker.subscribe("seal", 10)
+    await broker.publish([step(1), step(2)])
+    await subscription.take(1, 0)
+    taking = asyncio.create_task(subscription.take(2, 60))
+    await asyncio.wait({taking}, timeout=0.1)
+    await broker.publish([step(3)])
+    assert [delivery.message_id for delivery in await asyncio.wait_for(taking, PATIENCE)] == ["id-2", "id-3"]
+
+
 async def test_ends_lingering_with_what_it_has(broker: Broker) -> None:
     subscription = await broker.subscribe("seal", 100)
     await broker.publish([step(1)])
