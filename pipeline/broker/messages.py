@@ -85,6 +85,8 @@ class EventDetail(_Event):
     description: str
     location: str | None
     details: tuple[str, ...]
+    payee: str | None = None
+    record: str | None = None
 
 
 class OutcomeEvent(_Event):
@@ -177,6 +179,8 @@ def _detail(event: MessageEvent) -> EventDetail:
         description=event.description,
         location=event.location,
         details=event.details,
+        payee=event.payee,
+        record=event.record,
     )
 
 

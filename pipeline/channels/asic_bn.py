@@ -26,11 +26,11 @@ from lxml import etree
 from pipeline.channels.asic_header import RequestFacts, request_header
 from pipeline.channels.asic_profile import PING, SERVICE, AsicProfile, BasicCredentials, ServiceEntry
 from pipeline.channels.asic_replies import PingReply, read_outcome, read_ping
-from pipeline.channels.contract import Envelope, SealOrder
+from pipeline.channels.contract import Document, Envelope, Prepared, Reply, SealOrder, Sent
 from pipeline.lodgment.decisions import RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError, RefusedError
 from pipeline.lodgment.failures import Failure
-from pipeline.lodgment.job import JobRefusedError
+from pipeline.lodgment.job import JobRefusedError, LodgmentJob
 from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.outcome import Outcome
 from pipeline.lodgment.references import TokenKey
@@ -83,26 +83,34 @@ class AsicBusinessNames:
     def name(self) -> str:
         return NAME
 
-    def prepare(self, service: str, action: str, payload: bytes) -> bytes:
+    @property
+    def checks_receipts(self) -> bool:
+        return False
+
+    def prepare(self, job: LodgmentJob, document: Document) -> Prepared:
         """The message's `businessDocumentBody`, checked, in the form in which it is stored, sealed and sent.
 
         Raises:
             JobRefusedError: `payload.action`, `payload.root`, `payload.instruction`, `payload.xml.size` and its like.
         """
-        entry = self._profile.services.get((service, action))
+        entry = self._profile.services.get((job.service, job.action))
         if entry is None:
             known = ", ".join(sorted("/".join(key) for key in self._profile.services))
             raise JobRefusedError("payload.action", (f"action: this channel has no such message, only {known}",))
         limit = self._profile.request_limit - _ENVELOPE_RESERVE
         try:
-            root = parse(payload, limit)
+            root = parse(document.read(), limit)
             _check_root(root, entry.namespace)
             prepared = spliceable(root)
         except XmlError as error:
             raise _refused(error.code, f"{_XML_RULES[error.code]}{_place(error)}") from error
         if len(prepared) > limit:
             raise _refused("xml.size", _XML_RULES["xml.size"])
-        return prepared
+        return Prepared(prepared)
+
+    def asks(self, lodgment: Lodgment) -> bool:  # noqa: ARG002  - the contract's signature
+        """Never: the same reference again is answered with the first answer (WIG 3.7), and nothing else asks for it."""
+        return False
 
     def token_key(self, lodgment: Lodgment) -> TokenKey | None:
         """The token says who the sender is and no more: the guide knows no second party and no software id."""
@@ -131,14 +139,17 @@ class AsicBusinessNames:
         entry = self._entry(lodgment.service, lodgment.action)
         return self._sealed(entry, facts, order.payload, order.credential, order.token, order.nonce)
 
+    def gateway(self) -> str | None:
+        return None
+
     def url(self, lodgment: Lodgment) -> str:
         return self._url(self._entry(lodgment.service, lodgment.action))
 
     def headers(self, lodgment: Lodgment) -> tuple[tuple[str, str], ...]:  # noqa: ARG002  - the contract's signature
         return self._headers()
 
-    def read_reply(self, status: int, content_type: str, body: bytes, reference: str) -> Outcome | Failure:
-        return read_outcome(status, content_type, body, reference)
+    def read_reply(self, reply: Reply, sent: Sent) -> Outcome | Failure:
+        return read_outcome(reply.status, reply.content_type, reply.body, sent.lodgment.reference)
 
     def policy(self, service: str, action: str) -> RetryPolicy:
         return self._entry(service, action).policy

@@ -1,11 +1,13 @@
 """What every agency interface answers, so that stages know none of them: bytes and values in and out."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from pipeline.lodgment.decisions import RetryPolicy
 from pipeline.lodgment.failures import Failure
+from pipeline.lodgment.job import LodgmentJob
 from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.outcome import Outcome
 from pipeline.lodgment.references import TokenKey
@@ -13,9 +15,51 @@ from pipeline.protocol.credential import Credential
 from pipeline.protocol.wstrust import SecurityToken
 
 
+class Document(Protocol):
+    """The producer's document, to be read once: whole, or in pieces where it may be too large for that."""
+
+    def read(self) -> bytes: ...
+
+    def pieces(self) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A document as it is stored, sealed and sent, and what its channel has to know of it later."""
+
+    content: bytes = field(repr=False)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """The channel's own notes of job and document, kept with the lodgment; no personal data."""
+    order_key: str | None = None
+    """The lane that the agency's rules put this document in, whatever the job says."""
+    payees: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """For each record that the agency may answer about: its id in the document, and the producer's number for whom
+    it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a reply must answer."""
+
+    lodgment: Lodgment
+    head: bytes = field(default=b"", repr=False)
+    """What stands before the payload in the envelope that was sent; empty unless the channel `checks_receipts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole HTTP answer."""
+
+    status: int
+    content_type: str
+    body: bytes = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class SealOrder:
-    """What goes into one envelope. `payload` is as `prepare` returned it; `nonce` makes element ids unique."""
+    """What goes into one envelope. `payload` is as `prepare` returned it, and empty in a message that only `asks`;
+    `nonce` makes element ids unique.
+    """
 
     lodgment: Lodgment
     payload: bytes = field(repr=False)
@@ -44,12 +88,21 @@ class Channel(Protocol):
         """As jobs name it, for example `asic_bn`."""
         ...
 
-    def prepare(self, service: str, action: str, payload: bytes) -> bytes:
-        """The payload in the form in which it is stored and sealed: checked, and canonical where it is XML.
+    @property
+    def checks_receipts(self) -> bool:
+        """Whether replies are compared with the envelope that they answer."""
+        ...
+
+    def prepare(self, job: LodgmentJob, document: Document) -> Prepared:
+        """The document in the form in which it is stored and sealed: checked, and canonical where it is XML.
 
         Raises:
             JobRefusedError: unknown service or action, not well formed, wrong root, too large; names rule and fix.
         """
+        ...
+
+    def asks(self, lodgment: Lodgment) -> bool:
+        """Whether what is to be sent next asks for the outcome of what the agency has, without the document."""
         ...
 
     def token_key(self, lodgment: Lodgment) -> TokenKey | None:
@@ -60,6 +113,10 @@ class Channel(Protocol):
         """The secured envelope, to the byte."""
         ...
 
+    def gateway(self) -> str | None:
+        """Which of several doors of the agency new lodgments go through; what went in by one is asked for there."""
+        ...
+
     def url(self, lodgment: Lodgment) -> str:
         """Where it is sent."""
         ...
@@ -68,7 +125,7 @@ class Channel(Protocol):
         """HTTP headers of the submission, content type first."""
         ...
 
-    def read_reply(self, status: int, content_type: str, body: bytes, reference: str) -> Outcome | Failure:
+    def read_reply(self, reply: Reply, sent: Sent) -> Outcome | Failure:
         """The reply, read leniently and believed only as far as it may be; never raises for what was sent."""
         ...
 

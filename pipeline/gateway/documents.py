@@ -1,64 +1,99 @@
 """Claim check: documents that a job passes by reference, read from allowed places only, held to their promise."""
 
-import asyncio
 import hashlib
+import io
 import os
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from pipeline.lodgment.job import JobRefusedError, Payload, payload_fault
+from pipeline.lodgment.job import JobRefusedError, Payload, promise_fault
+
+_PIECE = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
 class Document:
-    """The producer's bytes, with their SHA-256 in hex."""
+    """A job's document while it is read, once. Its digest is taken on the way, so that it need not fit in memory."""
 
-    content: bytes
-    sha256: str
+    def __init__(self, file: BinaryIO, payload: Payload, limit: int) -> None:
+        self._file = file
+        self._payload = payload
+        self._limit = limit
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def pieces(self) -> Iterator[bytes]:
+        """The rest of it.
+
+        Raises:
+            JobRefusedError: `payload.size` when it grew beyond the limit while it was read.
+        """
+        while piece := self._file.read(_PIECE):
+            self._digest.update(piece)
+            self._size += len(piece)
+            if self._size > self._limit:
+                raise _too_large(self._size, self._limit)
+            yield piece
+
+    def read(self) -> bytes:
+        """The rest of it, in one."""
+        return b"".join(self.pieces())
+
+    def checked(self) -> str:
+        """Its SHA-256 in hex, once it was read to its end and found to be what the job promised.
+
+        Raises:
+            JobRefusedError: `payload.promise` when size or SHA-256 differ from what the job says.
+        """
+        for _ in self.pieces():
+            pass
+        sha256 = self._digest.hexdigest()
+        fault = promise_fault(self._size, sha256, self._payload)
+        if fault is not None:
+            raise JobRefusedError("payload.promise", (fault,))
+        return sha256
 
 
 class DocumentStore:
-    """Reads payloads. `roots` are the folders that `file:` references may point into; none are allowed by default."""
+    """Opens payloads. `roots` are the folders that `file:` references may point into; none are allowed by default."""
 
     def __init__(self, roots: Sequence[Path], limit: int) -> None:
         self._roots = tuple(root.resolve() for root in roots)
         self._limit = limit
 
-    async def fetch(self, payload: Payload) -> Document:
+    @contextmanager
+    def open(self, payload: Payload) -> Iterator[Document]:
         """The document of a job, inline or by reference.
 
         Raises:
             JobRefusedError: `payload.reference` when it is outside the allowed roots or cannot be read, `payload.size`
-                when it is too large, `payload.promise` when size or SHA-256 differ from what the job says.
+                when it is too large.
         """
-        if payload.reference is None:
-            content = payload.inline_bytes()
-        else:
-            content = await asyncio.to_thread(self._read, payload.reference)
-            fault = payload_fault(content, payload.size, payload.sha256)
-            if fault is not None:
-                raise JobRefusedError("payload.promise", (fault,))
-        return Document(content, hashlib.sha256(content).hexdigest())
+        with self._file(payload) as file:
+            yield Document(file, payload, self._limit)
 
-    def _read(self, reference: str) -> bytes:
-        path = self._allowed(reference)
+    def _file(self, payload: Payload) -> BinaryIO:
+        if payload.reference is None:
+            return io.BytesIO(payload.inline_bytes())
+        path = self._allowed(payload.reference)
         try:
             # O_NONBLOCK: opening a pipe must not wait for its writer.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             text = f"payload.reference: cannot be read ({error.strerror}); check the path and its permissions"
             raise JobRefusedError("payload.reference", (text,)) from error
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise JobRefusedError("payload.reference", ("payload.reference: must be a regular file",))
-            if status.st_size > self._limit:
-                text = f"payload.size: the document has {status.st_size} bytes, at most {self._limit} are taken"
-                raise JobRefusedError("payload.size", (text,))
-            return file.read(self._limit + 1)
+        file = os.fdopen(descriptor, "rb")
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            file.close()
+            raise JobRefusedError("payload.reference", ("payload.reference: must be a regular file",))
+        if status.st_size > self._limit:
+            file.close()
+            raise _too_large(status.st_size, self._limit)
+        return file
 
     def _allowed(self, reference: str) -> Path:
         parts = urlsplit(reference)
@@ -72,3 +107,8 @@ class DocumentStore:
             text = "payload.reference: outside the folders of setting `payload_roots`; put it there or inline"
             raise JobRefusedError("payload.reference", (text,))
         return path
+
+
+def _too_large(size: int, limit: int) -> JobRefusedError:
+    text = f"payload.size: the document has {size} bytes, at most {limit} are taken"
+    return JobRefusedError("payload.size", (text,))

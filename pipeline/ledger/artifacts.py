@@ -38,14 +38,14 @@ class NewArtifact:
 
 @dataclass(frozen=True, slots=True)
 class NewEnvelope:
-    """An envelope to store: what stands before and after its payload, which is stored already.
+    """An envelope to store: what stands before and after its payload, which is stored already; a question has none.
 
     `sha256` and `size` are of all the bytes on the wire.
     """
 
     id: UUID
     lodgment_id: UUID
-    payload_id: UUID
+    payload_id: UUID | None
     head: bytes
     tail: bytes
     sha256: str
@@ -101,6 +101,18 @@ async def read_envelopes(tx: Tx, ids: Collection[UUID]) -> dict[UUID, StoredEnve
     return await asyncio.to_thread(_open_envelopes, tx.vault, rows)
 
 
+async def read_heads(tx: Tx, ids: Collection[UUID]) -> dict[UUID, bytes]:
+    """What stands before the payload in these envelopes; unknown ids are left out. No payload is read for it.
+
+    Raises:
+        RefusedError: `vault.damaged`.
+    """
+    if not ids:
+        return {}
+    rows = (await tx.connection.execute(_select_around(tx.dialect), _keys(ids))).all()
+    return {row.id: _around(tx.vault, row)[0] for row in rows}
+
+
 async def check_key(tx: Tx) -> None:
     """See that the newest document was sealed under a key that is at hand.
 
@@ -136,8 +148,15 @@ def _select_envelopes(dialect: Dialect) -> sa.Select[Any]:
     wanted = (artifact.c.id, artifact.c.sha256, artifact.c.content, artifact.c.payload_id)
     return (
         sa.select(*wanted, payload.c.content.label("payload"))
-        .join_from(artifact, payload, payload.c.id == artifact.c.payload_id)
+        .join_from(artifact, payload, payload.c.id == artifact.c.payload_id, isouter=True)
         .where(_chosen(dialect))
+    )
+
+
+@cache
+def _select_around(dialect: Dialect) -> sa.Select[Any]:
+    return sa.select(artifact.c.id, artifact.c.content).where(
+        _chosen(dialect), artifact.c.kind == ArtifactKind.ENVELOPE
     )
 
 
@@ -197,13 +216,18 @@ def _open_artifacts(vault: Vault, rows: Sequence[Row[Any]]) -> dict[UUID, bytes]
 def _open_envelopes(vault: Vault, rows: Sequence[Row[Any]]) -> dict[UUID, StoredEnvelope]:
     found = {}
     for row in rows:
-        around = _open(vault, row.id, row.content)
-        split = _LENGTH_BYTES + int.from_bytes(around[:_LENGTH_BYTES])
-        head, tail = around[_LENGTH_BYTES:split], around[split:]
-        payload = _open(vault, row.payload_id, row.payload)
+        head, tail = _around(vault, row)
+        payload = b"" if row.payload_id is None else _open(vault, row.payload_id, row.payload)
         _check(row.id, row.sha256, head, payload, tail)
         found[row.id] = StoredEnvelope(head, payload, tail, row.sha256)
     return found
+
+
+def _around(vault: Vault, row: Row[Any]) -> tuple[bytes, bytes]:
+    """An envelope's head and tail."""
+    around = _open(vault, row.id, row.content)
+    split = _LENGTH_BYTES + int.from_bytes(around[:_LENGTH_BYTES])
+    return around[_LENGTH_BYTES:split], around[split:]
 
 
 def _seal(vault: Vault, artifact_id: UUID, content: bytes) -> bytes:

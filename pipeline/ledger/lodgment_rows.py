@@ -52,6 +52,7 @@ def new_row(new: NewLodgment) -> dict[str, object]:
         "due_date": item.due_date,
         "received_at": item.received_at,
         "payload_id": item.payload_id,
+        "facts": dict(item.facts),
         "job": new.job,
         "labels": dict(new.labels),
         **changing(item),
@@ -80,6 +81,7 @@ def changing(item: Lodgment) -> dict[str, object]:
         "agency_reference": item.agency_reference,
         "document_number": item.document_number,
         "finished_at": item.finished_at,
+        "gateway": item.gateway,
     }
 
 

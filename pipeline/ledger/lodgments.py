@@ -78,7 +78,10 @@ async def move(tx: Tx, moves: Sequence[tuple[Lodgment, Lodgment]]) -> set[UUID]:
 
 
 async def blocked_in_lane(tx: Tx, ids: Collection[UUID]) -> set[UUID]:
-    """Those that share an order key with an earlier lodgment that is not final."""
+    """Those that were never sent and share an order key with one that is not final and was taken in, or sent, before.
+
+    Two intakes may store a lane's lodgments in another order than their ids have: what was sent is never overtaken.
+    """
     rows = await tx.connection.execute(_blocked(tx.dialect), {"keys": encode(ids)})
     return set(rows.scalars())
 
@@ -176,14 +179,16 @@ def _has_earlier() -> sa.ColumnElement[bool]:
     earlier = lodgment.alias("earlier")
     return sa.exists().where(
         earlier.c.order_key == lodgment.c.order_key,
-        earlier.c.id < lodgment.c.id,
+        earlier.c.id != lodgment.c.id,
+        sa.or_(earlier.c.id < lodgment.c.id, earlier.c.sent_at.is_not(None)),
         NOT_FINAL,
     )
 
 
 @cache
 def _blocked(dialect: Dialect) -> sa.Executable:
-    return sa.select(lodgment.c.id).where(among(dialect, lodgment.c.id), _has_earlier())
+    never_sent = lodgment.c.sent_at.is_(None)
+    return sa.select(lodgment.c.id).where(among(dialect, lodgment.c.id), never_sent, _has_earlier())
 
 
 @cache

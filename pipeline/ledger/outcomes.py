@@ -29,7 +29,9 @@ async def of(tx: Tx, lodgment_id: UUID) -> list[MessageEvent]:
     """A lodgment's message events: by attempt, in the agency's order."""
     rows = await tx.connection.execute(_of(message_event), {"lodgment_id": lodgment_id})
     return [
-        MessageEvent(row.code, Severity(row.severity), row.description, row.location, tuple(row.details))
+        MessageEvent(
+            row.code, Severity(row.severity), row.description, row.location, tuple(row.details), row.payee, row.record
+        )
         for row in rows
     ]
 
@@ -64,6 +66,8 @@ def _event_rows(lodgment_id: UUID, attempt_id: UUID, outcome: Outcome, now: date
             "location": event.location,
             "details": event.details,
             "recorded_at": now,
+            "payee": event.payee,
+            "record": event.record,
         }
         for ordinal, event in enumerate(outcome.events)
     ]

@@ -113,6 +113,7 @@ lodgment = sa.Table(
     sa.Column("due_date", sa.Date),
     sa.Column("received_at", Moment, nullable=False),
     sa.Column("payload_id", Id, nullable=False),
+    sa.Column("facts", Json, nullable=False, server_default=sa.text("'{}'")),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("due_at", Moment),
@@ -131,6 +132,7 @@ lodgment = sa.Table(
     sa.Column("agency_reference", sa.Text),
     sa.Column("document_number", sa.Text),
     sa.Column("finished_at", Moment),
+    sa.Column("gateway", sa.Text),
     sa.Column("job", sa.Text, nullable=False),
     sa.Column("labels", Json, nullable=False),
     sa.CheckConstraint(f"state IN ({quoted(State)})", "state"),
@@ -225,6 +227,8 @@ message_event = sa.Table(
     sa.Column("location", sa.Text),
     sa.Column("details", Json, nullable=False),
     sa.Column("recorded_at", Moment, nullable=False),
+    sa.Column("payee", sa.Text),
+    sa.Column("record", sa.Text),
     postgresql_partition_by="RANGE (id)",
 )
 
@@ -244,6 +248,14 @@ attachment = sa.Table(
     sa.Column("document_number", sa.Text),
     sa.Column("recorded_at", Moment, nullable=False),
 )
+
+payee_map = sa.Table(
+    "payee_map",
+    metadata,
+    sa.Column("lodgment_id", Id, sa.ForeignKey("lodgment.id"), primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
+"""Whom each record of a document is about; sealed, because it names people."""
 
 security_token = sa.Table(
     "security_token",

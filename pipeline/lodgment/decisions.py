@@ -1,6 +1,6 @@
 """What follows a failure: a pure function from failure, tally, policy and now."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pipeline.lodgment.failures import Failure, FailureClass
@@ -22,6 +22,14 @@ class Delays:
 
 
 @dataclass(frozen=True, slots=True)
+class Closedown:
+    """An announced time, from `start` until `end`, in which the agency takes documents in and answers about none."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How one channel and service retries. Limits count failures in a row that were charged to the lodgment."""
 
@@ -33,6 +41,20 @@ class RetryPolicy:
     """An announced return time further away than this is not believed; the growing delay is used."""
     poll: Delays = Delays(timedelta(seconds=60), 2, timedelta(minutes=15))
     stale_token_limit: int = 3
+    late_after: timedelta | None = None
+    """How long an outcome usually takes at most: from then on people are told that it is late."""
+    give_up_after: timedelta | None = None
+    """How long an outcome is asked for; then a person must ask otherwise. Time in a closedown does not count."""
+    closedowns: tuple[Closedown, ...] = ()
+
+    def reopened(self, moment: datetime) -> datetime:
+        """`moment`, or the end of the closedown that it lies in."""
+        return next((one.end for one in self.closedowns if one.start <= moment < one.end), moment)
+
+    def open_time(self, since: datetime, until: datetime) -> timedelta:
+        """How much of this time the agency was answering."""
+        closed = (min(one.end, until) - max(one.start, since) for one in self.closedowns)
+        return until - since - sum((max(time, timedelta(0)) for time in closed), timedelta(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +112,52 @@ def decide(  # noqa: PLR0911  - one return for each row of the table
             return Decision(State.HELD, charged)
 
 
-def decide_poll(tally: Tally, policy: RetryPolicy, now: datetime, spread: float = 0.0) -> Decision:
-    """When to ask again about a lodgment that the agency has and has not finished."""
+def decide_poll(
+    tally: Tally,
+    policy: RetryPolicy,
+    now: datetime,
+    *,
+    since: datetime,
+    resume: State = State.SEALED,
+    spread: float = 0.0,
+) -> Decision:
+    """When to ask again about a lodgment that the agency has `since` then and has not finished; held once that was done
+    for as long as the policy says.
+
+    `resume` is where asking starts: `sealed` where the same bytes again are the question, `received` where it is a
+    message of its own.
+    """
     waited = Tally(0, tally.waits + 1)
-    return Decision(State.AWAITING, waited, now + policy.poll.after(tally.waits, spread), State.SEALED)
+    if policy.give_up_after is not None and policy.open_time(since, now) >= policy.give_up_after:
+        return Decision(State.HELD, waited)
+    wait = policy.poll.after(tally.waits, spread)
+    due_at = now + wait
+    reopened = policy.reopened(due_at)
+    if reopened != due_at:
+        # Everybody returns when a closedown ends: spread over as long as the longest wait.
+        due_at = reopened + policy.poll.cap * spread
+    return Decision(State.AWAITING, waited, due_at, resume)
+
+
+def decide_after_question(
+    failure: Failure, tally: Tally, policy: RetryPolicy, now: datetime, *, since: datetime, spread: float = 0.0
+) -> Decision:
+    """What follows a question that failed. The document is lodged whatever became of it, so it is never sent again:
+    the same is asked later, and only what a person must mend holds.
+    """
+    match failure.kind:
+        case FailureClass.STALE_TOKEN if tally.failures < policy.stale_token_limit:
+            return Decision(State.RECEIVED, Tally(tally.failures + 1, tally.waits))
+        case FailureClass.STALE_TOKEN | FailureClass.OUR_DOCUMENT:
+            return Decision(State.HELD, Tally(tally.failures + 1, tally.waits))
+        case FailureClass.THEIR_PERMISSION | FailureClass.OUR_CREDENTIAL:
+            return Decision(State.HELD, Tally(tally.failures + 1, tally.waits))
+    decision = decide_poll(tally, policy, now, since=since, resume=State.RECEIVED, spread=spread)
+    announced = failure.available_after
+    believable = announced is not None and now < announced <= now + policy.announced_wait_cap
+    if decision.state is State.AWAITING and announced is not None and believable:
+        return replace(decision, due_at=announced + policy.poll.first * spread)
+    return decision
 
 
 def _back_at(failure: Failure, tally: Tally, policy: RetryPolicy, now: datetime, spread: float) -> datetime:

@@ -128,7 +128,7 @@ class Payload(_Strict):
             raise ValueError(
                 f"an inline payload may hold {INLINE_LIMIT} bytes, this one has {len(content)}: pass it by reference"
             )
-        fault = payload_fault(content, self.size, self.sha256)
+        fault = promise_fault(len(content), hashlib.sha256(content).hexdigest(), self)
         if fault is not None:
             raise ValueError(fault)
 
@@ -222,11 +222,11 @@ def problems_of(error: ValidationError) -> tuple[str, ...]:
     )
 
 
-def payload_fault(content: bytes, size: int | None, sha256: str | None) -> str | None:
-    """The promise about size or digest that `content` breaks, or None."""
-    if size is not None and len(content) != size:
-        return f"payload.size: says {size} bytes, the document has {len(content)}"
-    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+def promise_fault(size: int, sha256: str, promised: Payload) -> str | None:
+    """The promise about size or digest that a document of `size` bytes with this SHA-256 breaks, or None."""
+    if promised.size is not None and size != promised.size:
+        return f"payload.size: says {promised.size} bytes, the document has {size}"
+    if promised.sha256 is not None and sha256 != promised.sha256:
         return "payload.sha256: the document's SHA-256 is another; it was changed after the job was written"
     return None
 

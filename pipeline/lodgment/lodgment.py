@@ -1,5 +1,6 @@
 """One lodgment as the ledger keeps it, and the only way in which it changes: `moved`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
@@ -16,8 +17,14 @@ LANE_TURN = "lane.turn"
 """Parked until the earlier lodgments with the same order key are final."""
 OPERATOR_RELEASED = "operator.released"
 """On its way again because a person said so."""
+AGENCY_DELAYED = "agency.delayed"
+"""The agency has it and has not finished."""
 POLL_DUE = "poll.due"
 """On its way to be asked about again."""
+OUTCOME_LATE = "outcome.late"
+"""The agency has it for longer than it usually takes; it is asked on, and people are told."""
+OUTCOME_MISSING = "outcome.missing"
+"""Asked for as long as its channel asks; a person must ask the agency otherwise."""
 WORKER_LOST = "worker.lost"
 """The attempt's worker stopped; a reply that it still brings takes this code's place."""
 
@@ -63,6 +70,8 @@ class Lodgment:
     due_date: date | None
     received_at: datetime
     payload_id: UUID
+    facts: Mapping[str, str]
+    """The channel's own notes of job and document."""
     state: State
     version: int = 0
     due_at: datetime | None = None
@@ -80,8 +89,11 @@ class Lodgment:
     sent_at: datetime | None = None
     """When the first attempt was claimed; from then on the lodgment cannot be cancelled."""
     agency_reference: str | None = None
+    """What the agency calls it: set once the agency has said that it has it."""
     document_number: str | None = None
     finished_at: datetime | None = None
+    gateway: str | None = None
+    """Which of the agency's doors it went through; it is asked for there."""
 
     def moved(
         self,

@@ -24,13 +24,19 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MessageEvent:
-    """One business-rule event. `code` stays text because its zero-padding varies; `location` is an XPath."""
+    """One business-rule event. `code` stays text because its zero-padding varies; `location` is an XPath.
+
+    `payee` is the producer's number for whom the event is about, where the document has records of several.
+    """
 
     code: str
     severity: Severity
     description: str
     location: str | None = None
     details: tuple[str, ...] = ()
+    payee: str | None = None
+    record: str | None = None
+    """The id, in the document, of the record that the event is about."""
 
 
 @dataclass(frozen=True, slots=True)

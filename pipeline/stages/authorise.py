@@ -17,7 +17,7 @@ from pipeline.ledger.token_rows import StoredToken
 from pipeline.lodgment.decisions import Decision, RetryPolicy, Tally, decide
 from pipeline.lodgment.errors import DependencyDownError
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
-from pipeline.lodgment.lodgment import OPERATOR_RELEASED, TOKEN_REQUESTED, Lodgment, Reason
+from pipeline.lodgment.lodgment import OPERATOR_RELEASED, OUTCOME_LATE, POLL_DUE, TOKEN_REQUESTED, Lodgment, Reason
 from pipeline.lodgment.references import TokenKey, TokenKeyHash
 from pipeline.lodgment.states import NEXT_STEP, State, Step
 from pipeline.protocol.wstrust import SecurityToken
@@ -92,7 +92,7 @@ class Authorise:
                 continue
             key = self._context.channels[row.channel].token_key(row)
             if key is None:
-                moves.append((row, row.moved(State.AUTHORISED, due_at=self._stuck_at())))
+                moves.append((row, row.moved(State.AUTHORISED, due_at=self._stuck_at(), reason=_kept(row))))
             else:
                 by_key.setdefault(key, []).append(row)
         stored = await tokens.load(tx, [key.hash() for key in by_key])
@@ -209,7 +209,7 @@ class Authorise:
                 yield outcome_event(row, (), self._context.clock())
 
     def _with_token(self, row: Lodgment, key: TokenKeyHash, token: SecurityToken) -> Lodgment:
-        moved = row.moved(State.AUTHORISED, due_at=self._stuck_at())
+        moved = row.moved(State.AUTHORISED, due_at=self._stuck_at(), reason=_kept(row))
         return replace(moved, token_key=key, token_expires_at=token.expires_at)
 
     def _parked_for(self, row: Lodgment, key: TokenKeyHash) -> Lodgment:
@@ -237,6 +237,11 @@ class Authorise:
 
     def _lease_until(self) -> datetime:
         return self._context.clock() + self._context.timing.token_wait + _LEASE_BEYOND
+
+
+def _kept(row: Lodgment) -> Reason | None:
+    """The reason that outlives this step: that the agency is being asked, and for how long already."""
+    return row.reason if row.reason is not None and row.reason.code in {POLL_DUE, OUTCOME_LATE} else None
 
 
 def _parked_after(row: Lodgment, stored: StoredToken) -> Lodgment:

@@ -1,5 +1,6 @@
 """receive: validate the job, allocate its message reference number, store the payload and the row."""
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,9 @@ import structlog
 
 from pipeline.broker.messages import outcome_event, refusal_event
 from pipeline.broker.port import Delivery, Outgoing
-from pipeline.channels.contract import Channel
+from pipeline.channels.contract import Channel, Prepared
 from pipeline.gateway.documents import DocumentStore
-from pipeline.ledger import artifacts, lodgments, outcomes, quarantine
+from pipeline.ledger import artifacts, lodgments, outcomes, payees, quarantine
 from pipeline.ledger.artifacts import NewArtifact
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.quarantine import Quarantined
@@ -33,7 +34,7 @@ class _Taken:
     delivery: Delivery
     job: LodgmentJob
     lodgment: Lodgment
-    payload: bytes
+    prepared: Prepared
 
     def same_as(self, other: Lodgment) -> bool:
         return self.lodgment.content_digest == other.content_digest
@@ -72,7 +73,7 @@ class Receive:
                 portion.append(delivery := rest.popleft())
                 try:
                     one = await self._take(delivery)
-                    held += len(one.payload)
+                    held += len(one.prepared.content)
                     if not one.same_as(taken.setdefault(one.job.job_id, one).lodgment):
                         raise _conflict(one.job.job_id)
                 except JobRefusedError as error:
@@ -82,11 +83,25 @@ class Receive:
     async def _take(self, delivery: Delivery) -> _Taken:
         job = read_job(delivery.body)
         try:
-            document = await self._documents.fetch(job.payload)
-            payload = self._channel(job).prepare(job.service, job.action, document.content)
+            channel = self._channel(job)
+            if job.payload.reference is None:
+                prepared, sha256 = self._prepare(channel, job)
+            else:
+                # A document by reference may be large; heartbeats must not wait for it.
+                prepared, sha256 = await asyncio.to_thread(self._prepare, channel, job)
         except JobRefusedError as error:
             raise JobRefusedError(error.code, error.problems, job.job_id) from error
-        return _Taken(delivery, job, self._row(job, job.content_digest(document.sha256)), payload)
+        return _Taken(delivery, job, self._row(job, job.content_digest(sha256), prepared), prepared)
+
+    def _prepare(self, channel: Channel, job: LodgmentJob) -> tuple[Prepared, str]:
+        """The document as it will be sent, and the SHA-256 of the producer's own."""
+        with self._documents.open(job.payload) as document:
+            try:
+                prepared = channel.prepare(job, document)
+            except JobRefusedError:
+                document.checked()  # not the document that was meant: that is the better explanation
+                raise
+            return prepared, document.checked()
 
     def _channel(self, job: LodgmentJob) -> Channel:
         try:
@@ -95,7 +110,7 @@ class Receive:
             known = ", ".join(sorted(self._context.channels))
             raise JobRefusedError("job.channel", (f"channel: unknown; this pipeline has {known}",)) from None
 
-    def _row(self, job: LodgmentJob, digest: str) -> Lodgment:
+    def _row(self, job: LodgmentJob, digest: str, prepared: Prepared) -> Lodgment:
         now = self._context.clock()
         lodgment_id = self._context.new_id()
         received = Lodgment(
@@ -112,11 +127,12 @@ class Receive:
             party_abn=job.party_abn(),
             credential=job.credential or self._credential,
             software_id=job.software_id,
-            order_key=job.order_key,
+            order_key=prepared.order_key or job.order_key,
             priority=job.priority,
             due_date=job.due_date,
             received_at=now,
             payload_id=self._context.new_id(),
+            facts=prepared.facts,
             state=State.RECEIVED,
             due_at=now + self._context.timing.stuck_after,
         )
@@ -136,6 +152,7 @@ class Receive:
                 known |= await lodgments.known_jobs(tx, [o.job.job_id for o in fresh if o.lodgment.id not in added])
             new = [one for one in fresh if one.lodgment.id in added]
             await artifacts.add(tx, [_payload(one) for one in new])
+            await payees.add(tx, [(one.lodgment.id, one.prepared.payees) for one in new])
             again = [known[job_id] for job_id, one in taken.items() if job_id in known and one.same_as(known[job_id])]
             refused += [
                 _Refused(one.delivery, _conflict(job_id))
@@ -178,7 +195,7 @@ class Receive:
 
 def _payload(one: _Taken) -> NewArtifact:
     row = one.lodgment
-    return NewArtifact(row.payload_id, row.id, ArtifactKind.PAYLOAD, one.payload, row.received_at)
+    return NewArtifact(row.payload_id, row.id, ArtifactKind.PAYLOAD, one.prepared.content, row.received_at)
 
 
 def _conflict(job_id: str) -> JobRefusedError:

@@ -6,17 +6,19 @@ move writes it.
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID
 
 import structlog
 
 from pipeline.broker.messages import outcome_event, read_step_message
 from pipeline.broker.port import Delivery, Outgoing
-from pipeline.ledger import artifacts, attempts, lodgments, outcomes, tokens
+from pipeline.channels.contract import Reply, Sent
+from pipeline.ledger import artifacts, attempts, lodgments, outcomes, payees, tokens
 from pipeline.ledger.session import Tx
-from pipeline.lodgment.decisions import Tally, decide, decide_poll
+from pipeline.lodgment.decisions import Decision, RetryPolicy, Tally, decide, decide_after_question, decide_poll
 from pipeline.lodgment.failures import Failure, FailureClass, Party
-from pipeline.lodgment.lodgment import Attempt, Lodgment, Reason
+from pipeline.lodgment.lodgment import AGENCY_DELAYED, OUTCOME_LATE, OUTCOME_MISSING, Attempt, Lodgment, Reason
 from pipeline.lodgment.outcome import MessageEvent, Outcome, Result, Severity
 from pipeline.lodgment.states import FINAL, NEXT_STEP, State, Step
 from pipeline.stages.contract import Context, Settled, onward
@@ -67,7 +69,17 @@ class Record:
             finished = [a for a in (await attempts.load(tx, attempt_ids)).values() if a.finished_at is not None]
             rows = await lodgments.load(tx, {attempt.lodgment_id for attempt in finished})
             replies = await artifacts.read(tx, [a.reply_id for a in finished if a.reply_id is not None])
-        return [_Read(rows[a.lodgment_id], a, self._read(rows[a.lodgment_id], a, replies)) for a in finished]
+            compared = [a for a in finished if self._context.channels[rows[a.lodgment_id].channel].checks_receipts]
+            heads = await artifacts.read_heads(tx, [a.envelope_id for a in compared])
+            whom = await payees.load(tx, {a.lodgment_id for a in compared if a.reply_id is not None})
+        read = []
+        for one in finished:
+            sent = Sent(rows[one.lodgment_id], heads.get(one.envelope_id, b""))
+            verdict = self._read(sent, one, replies)
+            if isinstance(verdict, Outcome) and verdict.events:
+                verdict = _naming_payees(verdict, whom.get(one.lodgment_id, {}))
+            read.append(_Read(sent.lodgment, one, verdict))
+        return read
 
     def _moves(self, read: Sequence[_Read]) -> dict[UUID, tuple[_Read, Lodgment]]:
         """One move for each lodgment: of two attempts whose replies come together, the one with a verdict counts."""
@@ -78,14 +90,12 @@ class Record:
                 moves[one.before.id] = one, after
         return moves
 
-    def _read(self, row: Lodgment, attempt: Attempt, replies: Mapping[UUID, bytes]) -> Outcome | Failure:
+    def _read(self, sent: Sent, attempt: Attempt, replies: Mapping[UUID, bytes]) -> Outcome | Failure:
         if attempt.failure is not None or attempt.reply_id is None:
             assert attempt.failure is not None  # noqa: S101  - an exchange has a reply or a failure
             return attempt.failure
-        channel = self._context.channels[row.channel]
-        return channel.read_reply(
-            attempt.http_status or 0, attempt.content_type or "", replies[attempt.reply_id], row.reference
-        )
+        reply = Reply(attempt.http_status or 0, attempt.content_type or "", replies[attempt.reply_id])
+        return self._context.channels[sent.lodgment.channel].read_reply(reply, sent)
 
     async def _store(self, moves: Sequence[tuple[_Read, Lodgment]]) -> tuple[set[UUID], list[Outgoing]]:
         """The ids of the lodgments that were moved, and the messages that follow."""
@@ -118,22 +128,30 @@ class Record:
             return self._settled(one.before, one.verdict)
         if late:
             return None
-        return self._waiting(one.before, one.verdict)
+        return self._waiting(one.before, one.attempt, one.verdict)
 
     def _settled(self, row: Lodgment, outcome: Outcome) -> Lodgment:
         after = row.moved(_FINAL_STATE[outcome.result], reason=_reason(outcome), tally=Tally())
         return replace(
             after,
-            agency_reference=outcome.agency_reference,
+            agency_reference=outcome.agency_reference or row.agency_reference,
             document_number=outcome.document_number,
             finished_at=self._context.clock(),
         )
 
-    def _waiting(self, row: Lodgment, verdict: Outcome | Failure) -> Lodgment:
+    def _waiting(self, row: Lodgment, attempt: Attempt, verdict: Outcome | Failure) -> Lodgment:
         now, spread = self._context.clock(), self._context.spread()
-        policy = self._context.channels[row.channel].policy(row.service, row.action)
+        channel = self._context.channels[row.channel]
+        policy = channel.policy(row.service, row.action)
+        since = row.sent_at or attempt.started_at
         if isinstance(verdict, Outcome):
-            decision, reason = decide_poll(row.tally, policy, now, spread), _reason(verdict)
+            known = replace(row, agency_reference=verdict.agency_reference or row.agency_reference)
+            resume = State.RECEIVED if channel.asks(known) else State.SEALED
+            decision = decide_poll(row.tally, policy, now, since=since, resume=resume, spread=spread)
+            reason: Reason | None = _of_waiting(decision, policy, since, now)
+        elif channel.asks(row):
+            decision = decide_after_question(verdict, row.tally, policy, now, since=since, spread=spread)
+            reason = Reason.of(verdict)
         else:
             decision, reason = decide(verdict, row.tally, policy, now, spread=spread), Reason.of(verdict)
         due_at = decision.due_at
@@ -178,14 +196,31 @@ class Record:
             ]
 
 
+def _of_waiting(decision: Decision, policy: RetryPolicy, since: datetime, now: datetime) -> Reason:
+    """Why the outcome is still waited for, and whether that is still usual."""
+    if decision.state is State.HELD:
+        return _MISSING
+    if policy.late_after is not None and policy.open_time(since, now) >= policy.late_after:
+        hours = policy.late_after.total_seconds() / 3600
+        text = f"The agency has the document and has not answered within {hours:g} hours. It is asked on by itself."
+        return Reason(OUTCOME_LATE, text, Party.AGENCY)
+    return Reason(AGENCY_DELAYED, "The agency has the document and has not finished processing it.")
+
+
+def _naming_payees(outcome: Outcome, whom: Mapping[str, str]) -> Outcome:
+    """The outcome with each event's payee, where its record is one of the document's."""
+    events = tuple(
+        replace(event, payee=whom.get(event.record)) if event.record is not None else event for event in outcome.events
+    )
+    return replace(outcome, events=events)
+
+
 def _events(verdict: Outcome | Failure) -> tuple[MessageEvent, ...]:
     return verdict.events if isinstance(verdict, Outcome) else ()
 
 
 def _reason(outcome: Outcome) -> Reason | None:
-    """The gravest message event speaks for the outcome; a delayed one needs no other reason."""
-    if outcome.result is Result.DELAYED:
-        return Reason("agency.delayed", "The agency has the document and has not finished processing it.")
+    """The gravest message event speaks for the outcome."""
     gravity = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFORMATION: 2}
     if not outcome.events:
         return None
@@ -198,6 +233,17 @@ def _who(outcome: Outcome) -> Party:
     return Party.PRODUCER if outcome.result is Result.REJECTED else Party.NOBODY
 
 
+_MISSING = Reason(
+    OUTCOME_MISSING,
+    "The agency has the document, and gave no outcome in all the time in which it is asked. Ask the agency about this"
+    " reference before its retrieval window closes; releasing the lodgment asks again.",
+    Party.OPERATOR,
+)
+
+
 def _tell(one: _Read, after: Lodgment) -> None:
     code = after.reason.code if after.reason is not None else None
+    known = one.before.reason.code if one.before.reason is not None else None
+    if code in {OUTCOME_LATE, OUTCOME_MISSING} and code != known:
+        log.warning("record.outcome_late", lodgment=str(after.id), code=code, sent_at=str(after.sent_at))
     log.info("record.completed", lodgment=str(after.id), attempt=one.attempt.number, state=after.state, code=code)

@@ -9,7 +9,7 @@ from pipeline.broker.port import Outgoing
 from pipeline.ledger import attempts, lodgments
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.failures import Failure, FailureClass, Party
-from pipeline.lodgment.lodgment import POLL_DUE, WORKER_LOST, Lodgment, Reason
+from pipeline.lodgment.lodgment import OUTCOME_LATE, POLL_DUE, WORKER_LOST, Lodgment, Reason
 from pipeline.lodgment.states import NEXT_STEP, WAITING, State, Step
 from pipeline.stages.contract import Context, onward, to_step
 
@@ -60,7 +60,7 @@ class Reschedule:
         if target is State.SEALED and row.token_expires_at is not None and row.token_expires_at <= soonest_end:
             target = State.RECEIVED
         reason = row.reason
-        if row.state is State.AWAITING:
+        if row.state is State.AWAITING and (reason is None or reason.code != OUTCOME_LATE):
             reason = Reason(POLL_DUE, "The agency is asked again for the outcome, under the same reference.")
         due_at = self._context.clock() + self._context.timing.stuck_after
         return row.moved(target, due_at=due_at, reason=reason)

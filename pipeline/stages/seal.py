@@ -37,19 +37,22 @@ class Seal:
         async with self._context.ledger.transaction(read_only=True) as tx:
             rows = await lodgments.load(tx, deliveries.keys())
             due = [row for row in rows.values() if row.state is State.AUTHORISED]
-            payloads = await artifacts.read(tx, [row.payload_id for row in due])
+            payloads = await artifacts.read(tx, [row.payload_id for row in due if not self._asks(row)])
             security = await self._tokens(tx, due)
         # What was done when these were here before; those messages may not have left.
         publications = [onward(row) for row in rows.values() if row.state in {State.SEALED, State.RECEIVED}]
         moves: list[tuple[Lodgment, Lodgment]] = []
         envelopes: list[NewEnvelope] = []
         for row in due:
-            after, envelope = self._seal(row, payloads[row.payload_id], security)
+            after, envelope = self._seal(row, payloads.get(row.payload_id, b""), security)
             moves.append((row, after))
             if envelope is not None:
                 envelopes.append(envelope)
         publications += await self._store(moves, envelopes)
         yield Settled(tuple(batch), tuple(publications))
+
+    def _asks(self, row: Lodgment) -> bool:
+        return self._context.channels[row.channel].asks(row)
 
     async def _tokens(self, tx: Tx, due: Sequence[Lodgment]) -> Mapping[TokenKeyHash, SecurityToken]:
         wanted = {row.token_key for row in due if row.token_key is not None}
@@ -80,8 +83,9 @@ class Seal:
             envelope_id=envelope_id,
             token_expires_at=token.expires_at if token is not None else None,
         )
+        around = None if channel.asks(row) else row.payload_id
         stored = NewEnvelope(
-            envelope_id, row.id, row.payload_id, envelope.head, envelope.tail, envelope.sha256, envelope.size, now
+            envelope_id, row.id, around, envelope.head, envelope.tail, envelope.sha256, envelope.size, now
         )
         return sealed, stored
 

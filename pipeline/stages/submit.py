@@ -88,9 +88,10 @@ class Submit:
                 due = now + self._context.timing.stuck_after
                 moves.append((row, row.moved(State.RECEIVED, due_at=due, reason=row.reason)))
             else:
-                attempt = self._attempt(row)
+                gateway = row.gateway or self._context.channels[row.channel].gateway()
+                attempt = self._attempt(replace(row, gateway=gateway))
                 new_attempts[row.id] = attempt
-                moves.append((row, self._claiming(row, attempt)))
+                moves.append((row, replace(self._claiming(row, attempt), gateway=gateway)))
         won = await lodgments.move(tx, moves)
         ours = [after for _, after in moves if after.id in won and after.state is State.SENDING]
         await attempts.add(tx, [new_attempts[row.id] for row in ours])
@@ -107,8 +108,9 @@ class Submit:
 
     def _attempt(self, row: Lodgment) -> Attempt:
         assert row.envelope_id is not None  # noqa: S101  - a sealed lodgment has its envelope
+        channel = self._context.channels[row.channel]
         purpose = Purpose.RESUBMIT if row.attempts else Purpose.SUBMIT
-        if row.reason is not None and row.reason.code == POLL_DUE:
+        if channel.asks(row) or (row.reason is not None and row.reason.code == POLL_DUE):
             purpose = Purpose.POLL
         return Attempt(
             id=self._context.new_id(),
@@ -116,7 +118,7 @@ class Submit:
             number=row.attempts + 1,
             purpose=purpose,
             worker=self._context.worker,
-            url=self._context.channels[row.channel].url(row),
+            url=channel.url(row),
             envelope_id=row.envelope_id,
             started_at=self._context.clock(),
         )

@@ -28,6 +28,7 @@ from tests.doubles.asic import (
     make_profile,
     make_token,
 )
+from tests.doubles.documents import prepared_by
 
 ACTION = "bnLodgeApplication"
 
@@ -38,7 +39,7 @@ def test_answers_the_contract() -> None:
 
 
 def prepared(payload: bytes, action: str = ACTION) -> bytes:
-    return make_channel().prepare(SERVICE, action, payload)
+    return prepared_by(make_channel(), SERVICE, action, payload).content
 
 
 def refusal(payload: bytes, action: str = ACTION) -> tuple[str, str]:
@@ -109,11 +110,11 @@ def test_refuses_an_action_that_the_channel_does_not_have() -> None:
 def test_refuses_a_payload_that_would_not_fit_with_its_envelope() -> None:
     channel = AsicBusinessNames(replace(make_profile(), request_limit=256 * 1024 + 300))
     with pytest.raises(JobRefusedError, match="too large") as caught:
-        channel.prepare(SERVICE, ACTION, PAYLOAD + b" " * 300)
+        prepared_by(channel, SERVICE, ACTION, PAYLOAD + b" " * 300)
     assert caught.value.code == "payload.xml.size"
     grows = PAYLOAD.replace(b"Zo", b"<![CDATA[" + b"<" * 100 + b"]]>")
     with pytest.raises(JobRefusedError, match="too large"):
-        channel.prepare(SERVICE, ACTION, grows)
+        prepared_by(channel, SERVICE, ACTION, grows)
 
 
 def test_refuses_51_megabytes() -> None:

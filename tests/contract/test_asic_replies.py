@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.channels.asic_replies import PingReply
+from pipeline.channels.contract import Reply, Sent
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.outcome import Attachment, MessageEvent, Outcome, Result, Severity
-from tests.doubles.asic import NAMESPACE, make_channel
+from tests.doubles.asic import NAMESPACE, make_channel, make_lodgment
 
 SOAP = "http://www.w3.org/2003/05/soap-envelope"
 HEADER = "uri:business.document.header.types.asic.gov.au"
@@ -43,7 +44,7 @@ def fault(side: str, *codes: str, reason: str = "why", detail: str = "") -> byte
 
 
 def read(body: bytes, status: int = 200, content_type: str = XML) -> Outcome | Failure:
-    return make_channel().read_reply(status, content_type, body, REFERENCE)
+    return make_channel().read_reply(Reply(status, content_type, body), Sent(make_lodgment()))
 
 
 def outcome(body: bytes) -> Outcome:

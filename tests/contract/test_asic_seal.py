@@ -33,6 +33,7 @@ from tests.doubles.asic import (
     make_token,
     on_the_wire,
 )
+from tests.doubles.documents import prepared_by
 from tests.doubles.odd_xml import odd_payloads
 
 HEADER = f"{Ns.SOAP('Body')}/{{{NAMESPACE}}}request/{Ns.ASIC_HEADER('businessDocumentHeader')}"
@@ -43,7 +44,7 @@ def expectation(reference: AssertionReference = AssertionReference.WSU_ID) -> Ex
 
 
 def sealed(channel: AsicBusinessNames, payload: bytes = PAYLOAD, nonce: str = "n1") -> bytes:
-    prepared = channel.prepare(SERVICE, "bnLodgeApplication", payload)
+    prepared = prepared_by(channel, SERVICE, "bnLodgeApplication", payload).content
     return on_the_wire(channel.seal(make_order(prepared, nonce)), prepared)
 
 
@@ -197,7 +198,7 @@ def test_http_basic_sends_the_same_body_without_a_security_header() -> None:
 def test_a_payload_of_49_megabytes_is_sealed_without_copying_it() -> None:
     text = "x" * 49_000_000
     payload = f'<businessDocumentBody xmlns="{NAMESPACE}"><a>{text}</a></businessDocumentBody>'.encode()
-    prepared = make_channel().prepare(SERVICE, "bnLodgeApplication", payload)
+    prepared = prepared_by(make_channel(), SERVICE, "bnLodgeApplication", payload).content
     envelope = make_channel().seal(make_order(prepared))
     assert len(envelope.head) + len(envelope.tail) < 20_000
     verify_envelope(on_the_wire(envelope, prepared), expectation())

@@ -121,6 +121,8 @@ def test_an_outcome_event_is_the_documented_json() -> None:
                 "description": "The name is taken.",
                 "location": "/bn/name",
                 "details": ["Acme"],
+                "payee": None,
+                "record": None,
             }
         ],
         "at": "2026-11-23T01:02:03Z",

@@ -104,6 +104,7 @@ def make_lodgment(action: str = "bnLodgeApplication", *, id_: UUID = LODGMENT_ID
         due_date=None,
         received_at=NOW,
         payload_id=UUID(int=1),
+        facts={},
         state=State.AUTHORISED,
     )
 

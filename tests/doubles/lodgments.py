@@ -36,6 +36,7 @@ def a_lodgment(now: datetime = NOW) -> Lodgment:
         due_date=None,
         received_at=now,
         payload_id=fresh_id(now),
+        facts={},
         state=State.RECEIVED,
         due_at=now + timedelta(minutes=5),
     )

@@ -13,6 +13,7 @@ from pipeline.lodgment.job import JobRefusedError, read_job
 from pipeline.lodgment.states import State
 from pipeline.sandbox.example import ExampleJob, example_batch
 from pipeline.sandbox.scenarios import Scenario
+from tests.doubles.documents import AtHand
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -38,7 +39,7 @@ def test_every_job_that_should_be_taken_can_be_and_no_other(batch: list[ExampleJ
     def refusal(example: ExampleJob) -> str | None:
         try:
             job = read_job(example.job)
-            channel.prepare(job.service, job.action, job.payload.inline_bytes())
+            channel.prepare(job, AtHand(job.payload.inline_bytes()))
         except JobRefusedError as error:
             return error.code
         return None

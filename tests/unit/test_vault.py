@@ -1,4 +1,3 @@
-import os
 from itertools import pairwise
 
 import pytest
@@ -58,7 +57,7 @@ def test_refuses_a_blob_with_any_bit_of_nonce_ciphertext_or_tag_turned(bit: int)
         vault.open(bytes(blob), ROW)
 
 
-@pytest.mark.parametrize("blob", [b"", b"\x01", b"\x02" * 60, os.urandom(8)])
+@pytest.mark.parametrize("blob", [b"", b"\x01", b"\x02" * 60, bytes(range(8))])
 def test_refuses_what_is_no_sealed_blob(blob: bytes) -> None:
     with pytest.raises(RefusedError):
         Vault([OLD]).open(blob[:8], ROW)

@@ -47,7 +47,7 @@ async def examine(
             result.bad.append(one)
         else:
             try:
-                digest = await _checked(one.job, channels, documents)
+                digest = _checked(one.job, channels, documents)
                 first = digests.setdefault(one.job.job_id, digest)
                 if first != digest:
                     raise _conflict(result.jobs[one.job.job_id])
@@ -59,15 +59,19 @@ async def examine(
     return result
 
 
-async def _checked(job: LodgmentJob, channels: Mapping[str, Channel], documents: DocumentStore) -> str:
+def _checked(job: LodgmentJob, channels: Mapping[str, Channel], documents: DocumentStore) -> str:
     """The job's content digest, once its document has passed."""
     channel = channels.get(job.channel)
     if channel is None:
         known = ", ".join(sorted(channels))
         raise JobRefusedError("job.channel", (f"channel: unknown; this pipeline has {known}",))
-    document = await documents.fetch(job.payload)
-    channel.prepare(job.service, job.action, document.content)
-    return job.content_digest(document.sha256)
+    with documents.open(job.payload) as document:
+        try:
+            channel.prepare(job, document)
+        except JobRefusedError:
+            document.checked()  # not the document that was meant: that is the better explanation
+            raise
+        return job.content_digest(document.checked())
 
 
 def _conflict(origin: str) -> JobRefusedError:

@@ -80,7 +80,9 @@ def released(row: "Lodgment", moment: datetime, who: str, why: str) -> "Lodgment
 
     if row.state is not State.HELD:
         raise RefusedError("release.state", f"{row.id} is {row.state}, not held: it needs no release")
-    usable = row.envelope_id is not None and (row.token_expires_at is None or row.token_expires_at > moment)
+    # What the agency has is asked about, not sent again.
+    unsettled = row.envelope_id is not None and row.agency_reference is None
+    usable = unsettled and (row.token_expires_at is None or row.token_expires_at > moment)
     target = State.SEALED if usable else State.RECEIVED
     reason = Reason(OPERATOR_RELEASED, f"Released by {who}: {why}")
     return row.moved(target, due_at=moment, reason=reason, tally=Tally())

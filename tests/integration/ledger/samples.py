@@ -48,6 +48,8 @@ def a_full_lodgment() -> Lodgment:
         agency_reference="ref-1",
         document_number="doc-1",
         finished_at=NOW + timedelta(seconds=2),
+        facts={"submission": "7f9c", "quote": "' \" é"},
+        gateway="cloud",
     )
 
 

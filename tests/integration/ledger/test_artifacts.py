@@ -1,6 +1,7 @@
 import hashlib
 import os
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -63,6 +64,23 @@ async def test_puts_an_envelope_together_again_around_its_payload(ledger: Ledger
         assert await artifacts.read(tx, [envelope.id]) == {}
         assert await artifacts.read_envelopes(tx, []) == {}
     assert (stored.head, stored.payload, stored.tail, stored.sha256) == (HEAD, PAYLOAD, TAIL, envelope.sha256)
+
+
+async def test_keeps_a_question_that_has_no_payload_and_reads_heads_alone(ledger: Ledger) -> None:
+    lodgment = a_lodgment()
+    envelope = _envelope(lodgment)
+    question = replace(
+        envelope, id=fresh_id(), payload_id=None, tail=b"", sha256=hashlib.sha256(HEAD).hexdigest(), size=len(HEAD)
+    )
+    async with ledger.transaction() as tx:
+        await artifacts.add(tx, [a_payload(lodgment, PAYLOAD)])
+        await artifacts.add_envelopes(tx, [envelope, question])
+    async with ledger.transaction(read_only=True) as tx:
+        stored = (await artifacts.read_envelopes(tx, [question.id]))[question.id]
+        ids = [envelope.id, question.id, lodgment.payload_id]
+        assert await artifacts.read_heads(tx, ids) == {envelope.id: HEAD, question.id: HEAD}
+        assert await artifacts.read_heads(tx, []) == {}
+    assert (stored.head, stored.payload, stored.tail) == (HEAD, b"", b"")
 
 
 async def test_stores_the_payload_once_however_many_envelopes_there_are(ledger: Ledger) -> None:

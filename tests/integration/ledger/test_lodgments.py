@@ -206,6 +206,14 @@ async def test_says_who_is_blocked_in_a_lane_and_whose_turn_it_is(ledger: Ledger
     assert await look() == ({third.id}, [])
 
 
+async def test_lets_nothing_overtake_in_a_lane_what_was_sent_though_it_was_taken_in_later(ledger: Ledger) -> None:
+    earlier, later = (replace(a_lodgment(NOW + timedelta(hours=n)), order_key="lane") for n in range(2))
+    sent = replace(later, state=State.AWAITING, resume=State.RECEIVED, sent_at=NOW, attempts=1)
+    await _take_in(ledger, replace(earlier, state=State.SEALED), sent)
+    async with ledger.transaction(read_only=True) as tx:
+        assert await lodgments.blocked_in_lane(tx, [earlier.id, sent.id]) == {earlier.id}
+
+
 async def test_gives_out_what_is_due_longest_due_first(ledger: Ledger) -> None:
     items = [replace(a_lodgment(), due_at=NOW + timedelta(minutes=n)) for n in (3, 1, 2, 30)]
     asleep = replace(a_lodgment(), state=State.HELD, due_at=None)

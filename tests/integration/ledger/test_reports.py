@@ -95,7 +95,7 @@ COLUMNS = {
     "lodgment_outcome": "lodgment_id reference job_id abn channel environment service action state reason_code "
     "reason_text reason_who received_at due_date sent_at finished_at attempts agency_reference document_number labels",
     "rejection_event": "event_id lodgment_id reference job_id abn channel environment service action state code "
-    "description location recorded_at",
+    "description location recorded_at payee record",
     "attempt_history": "attempt_id lodgment_id reference abn channel environment number purpose started_at "
     "wire_started_at finished_at http_status failure_kind failure_code failure_who",
 }

@@ -1,12 +1,22 @@
 """The decision table: one failure class, one row."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lodgment.decisions import Decision, Delays, RetryPolicy, Tally, decide, decide_poll
+from pipeline.lodgment.decisions import (
+    Closedown,
+    Decision,
+    Delays,
+    RetryPolicy,
+    Tally,
+    decide,
+    decide_after_question,
+    decide_poll,
+)
 from pipeline.lodgment.failures import Failure, FailureClass, Party
 from pipeline.lodgment.states import TRANSITIONS, State
 
@@ -81,11 +91,48 @@ def test_what_waiting_cannot_mend_is_held_for_a_person(kind: FailureClass) -> No
 
 
 def test_a_poll_forgets_failures_and_grows() -> None:
-    first, later = decide_poll(Tally(failures=3), POLICY, NOW), decide_poll(Tally(waits=2), POLICY, NOW)
+    first = decide_poll(Tally(failures=3), POLICY, NOW, since=NOW)
+    later = decide_poll(Tally(waits=2), POLICY, NOW, since=NOW)
     assert first.tally == Tally(failures=0, waits=1)
     assert first.due_at is not None
     assert later.due_at is not None
     assert later.due_at > first.due_at
+
+
+def test_asks_until_the_time_is_over_that_the_agency_was_answering_in() -> None:
+    closed = Closedown(NOW + timedelta(hours=1), NOW + timedelta(days=9))
+    policy = replace(POLICY, give_up_after=timedelta(hours=96), closedowns=(closed,))
+
+    def state_after(hours: float) -> State:
+        return decide_poll(Tally(), policy, NOW + timedelta(hours=hours), since=NOW).state
+
+    closed_for = (closed.end - closed.start) / timedelta(hours=1)
+    assert state_after(95.9) is State.AWAITING
+    assert state_after(95.9 + closed_for) is State.AWAITING
+    assert state_after(96 + closed_for) is State.HELD
+
+
+def test_a_question_that_would_fall_into_a_closedown_waits_for_its_end_and_the_crowd_spreads() -> None:
+    closed = Closedown(NOW, NOW + timedelta(days=9))
+    policy = replace(POLICY, closedowns=(closed,))
+    due = [decide_poll(Tally(), policy, NOW, since=NOW, spread=spread).due_at for spread in (0.0, 0.5)]
+    assert due == [closed.end, closed.end + policy.poll.cap / 2]
+
+
+@pytest.mark.parametrize("kind", [FailureClass.NOT_SENT, FailureClass.UNKNOWN, FailureClass.UNAVAILABLE])
+def test_a_question_that_brought_no_answer_is_asked_again_and_the_document_never_sent_again(kind: FailureClass) -> None:
+    decision = decide_after_question(failure(kind), Tally(failures=50), POLICY, NOW, since=NOW)
+    assert (decision.state, decision.resume) == (State.AWAITING, State.RECEIVED)
+    assert decision.due_at is not None
+
+
+@given(kind=st.sampled_from(FailureClass), failures=st.integers(0, 100), waits=st.integers(0, 10_000))
+def test_no_failure_of_a_question_leads_back_to_sending_the_same_bytes(
+    kind: FailureClass, failures: int, waits: int
+) -> None:
+    decision = decide_after_question(failure(kind), Tally(failures, waits), POLICY, NOW, since=NOW)
+    assert decision.state in {State.AWAITING, State.RECEIVED, State.HELD} & TRANSITIONS[State.SENDING]
+    assert decision.resume is not State.SEALED
 
 
 @given(
