@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from enum import Enum, auto
 
-_DELIMITER = rb"(?:\A|\n)--%b(--)?[ \t]*(\r?\n|\Z)"
+_DELIMITER = rb"(?:\A|\n)--%b(--)?[ \t]{0,160}(\r?\n|\Z)"
 _LONGEST_LINE = 256
 """A delimiter with the blanks that may follow it (RFC 2046, transport-padding); a longer line is none."""
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -100,6 +100,8 @@ class RelatedReader:
         self._line_break = b"\r\n"
         self._at = _At.PREAMBLE
         self._buffer = bytearray()
+        self._searched = 0
+        """Bytes of the preamble in which there is no delimiter, unless it has only begun."""
         self._skip = 0
         """Bytes at the front of the buffer that are the blank line after a header, and no content."""
         self._size = 0
@@ -149,7 +151,9 @@ class RelatedReader:
     def _end_preamble(self, *, final: bool) -> bool:
         limit = self._bounds.header_bytes
         # A copy: a match on the buffer itself would forbid to shorten it.
-        for found in self._first.finditer(bytes(self._buffer[: limit + _LONGEST_LINE])):
+        searched = max(self._searched - _LONGEST_LINE, 0)
+        self._searched = len(self._buffer)
+        for found in self._first.finditer(bytes(self._buffer[: limit + _LONGEST_LINE]), searched):
             closing, line_break = found.groups()
             if line_break or (final and closing):
                 self._line_break = line_break or b"\r\n"
