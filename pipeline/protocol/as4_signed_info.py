@@ -102,8 +102,9 @@ def base64_of(node: etree._Element, name: str) -> bytes:
         As4SignatureError: `as4.shape`.
         XmlError: something splits its text.
     """
+    written = "".join(text_of(node).split())
     try:
-        return base64.b64decode("".join(text_of(node).split()), validate=True)
+        return base64.b64decode(written, validate=True)
     except (binascii.Error, ValueError) as error:
         raise As4SignatureError("as4.shape", f"{name} is not base64") from error
 

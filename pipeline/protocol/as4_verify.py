@@ -150,8 +150,9 @@ def _named_certificate(shape: _Shape) -> x509.Certificate | None:
         raise As4SignatureError("as4.certificate", "KeyInfo must refer to the one BinarySecurityToken")
     if token.get("ValueType") != TokenProfile.X509V3:
         raise As4SignatureError("as4.certificate", "the BinarySecurityToken must hold one X.509 certificate")
+    der = base64_of(token, "BinarySecurityToken")
     try:
-        return x509.load_der_x509_certificate(base64_of(token, "BinarySecurityToken"))
+        return x509.load_der_x509_certificate(der)
     except ValueError as error:
         raise As4SignatureError("as4.certificate", "the BinarySecurityToken holds no certificate") from error
 
