@@ -13,7 +13,8 @@ from pipeline.channels.asic_header import AEST, ReplyHeader, find_header, read_h
 from pipeline.channels.foreign_text import plain
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.outcome import MessageEvent, Outcome, Result, Severity
-from pipeline.protocol.mime import MimeError, root_part
+from pipeline.protocol.mime import root_part
+from pipeline.protocol.mime_reader import MimeError
 from pipeline.protocol.soap import Fault, descendant, read_envelope
 from pipeline.protocol.xml import XmlError
 

@@ -9,6 +9,9 @@ class Algorithm(StrEnum):
     EXCLUSIVE_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
     SHA256 = "http://www.w3.org/2001/04/xmlenc#sha256"
     RSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
+    ATTACHMENT_CONTENT = (
+        "http://docs.oasis-open.org/wss/oasis-wss-SwAProfile-1.1#Attachment-Content-Signature-Transform"
+    )
     HMAC_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256"
 
 

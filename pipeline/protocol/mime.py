@@ -1,65 +1,117 @@
-"""Multipart replies: the root part of an MTOM or SwA message (MTOM 1.0, XOP 1.0, RFC 2387)."""
+"""multipart/related in memory (RFC 2387; SOAP Messages with Attachments): a message's root part and its attachments."""
 
 import base64
 import binascii
 import quopri
-from email.message import Message
-from email.parser import BytesHeaderParser
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-PART_HEADER_LIMIT = 16 * 1024
-PART_LIMIT = 100
+from pipeline.protocol.mime_reader import (
+    DEFAULT_BOUNDS,
+    Bounds,
+    MimeError,
+    PartData,
+    PartStart,
+    RelatedReader,
+    bare_id,
+    content_type_of,
+)
+
+_PIECE = 64 * 1024
+"""Of a body at hand: more at once would only be copied more often."""
 
 
-class MimeError(ValueError):
-    """A multipart body that cannot be taken apart."""
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A part other than the root. `content_id` stands without brackets, None where the part has none."""
+
+    content_id: str | None
+    media_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A message as HTTP carried it: the SOAP envelope, and what is attached to it."""
+
+    root: bytes = field(repr=False)
+    attachments: tuple[Attachment, ...] = ()
+
+
+def read_package(content_type: str, pieces: Iterable[bytes], bounds: Bounds = DEFAULT_BOUNDS) -> Package:
+    """The message in `pieces`; a body that is not multipart is a root part alone.
+
+    The root is the part that `start` names, else the first (RFC 2387, 3.2). Transfer encodings are taken off.
+
+    Raises:
+        MimeError: `mime.boundary`, `mime.root`, `mime.encoding`, and all that `RelatedReader` finds.
+    """
+    outer = content_type_of(content_type)
+    if outer.get_content_maintype() != "multipart":
+        return Package(_bounded(pieces, bounds.part_bytes))
+    reader = RelatedReader(content_type, bounds)
+    starts: list[PartStart] = []
+    contents: list[list[bytes]] = []
+    for piece in pieces:
+        for event in reader.feed(piece):
+            match event:
+                case PartStart():
+                    starts.append(event)
+                    contents.append([])
+                case PartData(data):
+                    contents[-1].append(data)
+    reader.finish()
+    parts = []
+    while starts:
+        # The pieces of a part are let go as soon as they are joined.
+        head = starts.pop()
+        parts.append(Attachment(head.content_id, head.media_type, _decoded(head, b"".join(contents.pop()))))
+    parts.reverse()
+    root = _root(parts, outer.get_param("start"))
+    return Package(root.content, tuple(part for part in parts if part is not root))
 
 
 def root_part(content_type: str, body: bytes) -> bytes:
-    """The SOAP envelope of a reply: the part that `start` names, else the first; all of it where it is not multipart.
+    """The SOAP envelope of a reply, whatever else came with it.
 
     Raises:
-        MimeError: no boundary, no such part, or a damaged transfer encoding.
+        MimeError: as `read_package`.
     """
-    outer = Message()
-    outer["Content-Type"] = content_type.replace("\r", " ").replace("\n", " ")
-    if outer.get_content_maintype() != "multipart":
-        return body
-    boundary = outer.get_boundary()
-    if not boundary or not boundary.isascii():
-        raise MimeError("a multipart reply without a boundary")
-    start = outer.get_param("start")
-    for part in _parts(body, boundary.encode()):
-        header, content = _split(part)
-        if not isinstance(start, str) or str(header.get("Content-ID", "")).strip() == start:
-            return _decoded(header, content)
-    raise MimeError("the multipart reply has no root part")
+    pieces = (body[start : start + _PIECE] for start in range(0, len(body), _PIECE))
+    return read_package(content_type, pieces).root
 
 
-def _parts(body: bytes, boundary: bytes) -> list[bytes]:
-    """RFC 2046, 5.1.1: a delimiter stands at the start of a line; the line break before it belongs to it."""
-    delimiter = b"\r\n--" + boundary
-    pieces = (b"\r\n" + body).split(delimiter, PART_LIMIT)[1:]
-    return [piece for piece in pieces if not piece.startswith(b"--")]
+def _bounded(pieces: Iterable[bytes], limit: int) -> bytes:
+    collected: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise MimeError("mime.part-size", f"the message has more than the {limit} bytes allowed")
+        collected.append(piece)
+    return b"".join(collected)
 
 
-def _split(part: bytes) -> tuple[Message, bytes]:
-    _, _, part = part.partition(b"\r\n")
-    if part.startswith(b"\r\n"):
-        return Message(), part[2:]
-    head, separator, content = part.partition(b"\r\n\r\n")
-    if not separator or len(head) > PART_HEADER_LIMIT:
-        raise MimeError("a part without a readable header")
-    return BytesHeaderParser().parsebytes(head), content
+def _root(parts: list[Attachment], start: object) -> Attachment:
+    if not isinstance(start, str):
+        return parts[0]
+    wanted = bare_id(start)
+    found = next((part for part in parts if part.content_id == wanted), None)
+    if found is None:
+        raise MimeError("mime.root", "the multipart message has no root part: none has the Content-ID that start names")
+    return found
 
 
-def _decoded(header: Message, content: bytes) -> bytes:
-    match str(header.get("Content-Transfer-Encoding", "binary")).strip().lower():
+def _decoded(head: PartStart, content: bytes) -> bytes:
+    match head.transfer_encoding:
         case "base64":
             try:
-                return base64.b64decode(content)
+                return base64.b64decode(b"".join(content.split()), validate=True)
             except binascii.Error as error:
-                raise MimeError("the root part's base64 is damaged") from error
+                raise MimeError("mime.encoding", "the base64 of a part is damaged") from error
         case "quoted-printable":
             return quopri.decodestring(content)
-        case _:
+        case "binary" | "8bit" | "7bit":
             return content
+        case _:
+            raise MimeError("mime.encoding", "a part has a Content-Transfer-Encoding that MIME does not know")

@@ -107,6 +107,15 @@ def read_envelope(document: bytes) -> etree._Element | Fault:
     return children[0]
 
 
+def fault_of(envelope: etree._Element) -> Fault | None:
+    """The fault in the Body of a parsed envelope, if there is one; nothing else about the envelope is checked."""
+    found = envelope.find(f"{Ns.SOAP('Body')}/{Ns.SOAP('Fault')}")
+    if found is not None:
+        return _fault(found)
+    found = envelope.find(f"{Ns.SOAP11('Body')}/{Ns.SOAP11('Fault')}")
+    return None if found is None else _fault_of_soap_1_1(found)
+
+
 def _fault(fault: etree._Element) -> Fault:
     """Nested Subcodes hold QNames whose prefixes vary between gateways: only their local names are compared."""
     codes: list[str] = []

@@ -23,9 +23,11 @@ from pipeline.protocol.xml import XmlError, canonical, escape_attribute, parse
 
 _START = re.compile(rb"\s*<[^\s/>?!]+")
 _ID_PREFIX = prefix_names("wsu")
-_TRANSFORMS_AND_DIGEST_METHOD = element(
-    "ds:Transforms", element("ds:Transform", attributes={"Algorithm": Algorithm.EXCLUSIVE_C14N})
-) + element("ds:DigestMethod", attributes={"Algorithm": Algorithm.SHA256})
+_TRANSFORMS_AND_DIGEST_METHOD, _OF_AN_ATTACHMENT = (
+    element("ds:Transforms", element("ds:Transform", attributes={"Algorithm": transform}))
+    + element("ds:DigestMethod", attributes={"Algorithm": Algorithm.SHA256})
+    for transform in (Algorithm.EXCLUSIVE_C14N, Algorithm.ATTACHMENT_CONTENT)
+)
 _SIGNED_INFO_START = {
     method: element("ds:CanonicalizationMethod", attributes={"Algorithm": Algorithm.EXCLUSIVE_C14N})
     + element("ds:SignatureMethod", attributes={"Algorithm": method})
@@ -51,6 +53,17 @@ class Part:
         for piece in canonical_pieces:
             digest.update(piece)
         return cls(part_id, digest.digest())
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedPart:
+    """What a signature covers of an attachment: its `cid:` URL, and the SHA-256 of its content as it is attached.
+
+    The content is not canonicalised, it is octets (SwA profile 1.1, 5.4.2); whoever stored them has the digest.
+    """
+
+    url: str
+    digest: bytes
 
 
 class AssertionReference(StrEnum):
@@ -112,7 +125,7 @@ def binary_security_token(certificate_der: bytes, token_id: str) -> tuple[bytes,
 
 
 def certificate_signature(
-    private_key: RSAPrivateKey, signature_id: str, token: Part, parts: Iterable[Part]
+    private_key: RSAPrivateKey, signature_id: str, token: Part, parts: Iterable[Part | AttachedPart]
 ) -> tuple[bytes, Part]:
     """RSA-SHA256 over `parts`, the key named by reference to the BinarySecurityToken (WIG 5.4.3; BSP 1.1, R5417)."""
     info = _signed_info(Algorithm.RSA_SHA256, parts)
@@ -128,13 +141,16 @@ def endorsing_signature(proof_key: bytes, parts: Iterable[Part]) -> bytes:
     return _signature(info, hmac.digest(proof_key, _to_be_signed(info), "sha256"))
 
 
-def _signed_info(method: Algorithm, parts: Iterable[Part]) -> str:
-    references = "".join(
-        f'<ds:Reference URI="#{escape_attribute(part.id)}">{_TRANSFORMS_AND_DIGEST_METHOD}'
-        f"<ds:DigestValue>{base64.b64encode(part.digest).decode()}</ds:DigestValue></ds:Reference>"
-        for part in parts
-    )
-    return f"{_SIGNED_INFO_START[method]}{references}</ds:SignedInfo>"
+def _signed_info(method: Algorithm, parts: Iterable[Part | AttachedPart]) -> str:
+    return f"{_SIGNED_INFO_START[method]}{''.join(map(_reference, parts))}</ds:SignedInfo>"
+
+
+def _reference(part: Part | AttachedPart) -> str:
+    if isinstance(part, Part):
+        start = f'<ds:Reference URI="#{escape_attribute(part.id)}">{_TRANSFORMS_AND_DIGEST_METHOD}'
+    else:
+        start = f'<ds:Reference URI="{escape_attribute(part.url)}">{_OF_AN_ATTACHMENT}'
+    return f"{start}<ds:DigestValue>{base64.b64encode(part.digest).decode()}</ds:DigestValue></ds:Reference>"
 
 
 def _to_be_signed(info: str) -> bytes:

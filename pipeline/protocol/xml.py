@@ -1,6 +1,7 @@
 """The one place where XML is parsed, put in canonical form and escaped."""
 
 import re
+from collections.abc import Sequence
 
 from lxml import etree
 
@@ -65,15 +66,22 @@ def _check_width(root: etree._Element) -> None:
             raise XmlError("xml.width", f"more than {ATTRIBUTE_LIMIT} attributes on one element")
 
 
-def canonical(element: etree._Element, *, exclusive: bool = True) -> bytes:
+def canonical(element: etree._Element, *, exclusive: bool = True, prefixes: Sequence[str] = ()) -> bytes:
     """The element as a document subset in Exclusive XML Canonicalization 1.0 (or inclusive, 1.0), without comments.
+
+    `prefixes` are those of an InclusiveNamespaces PrefixList (Exclusive C14N 1.0, 4).
 
     Raises:
         XmlError: `xml.canonical`; a failure here must never pass as the digest of nothing.
     """
     try:
         content: bytes = etree.tostring(
-            element, method="c14n", exclusive=exclusive, with_comments=False, with_tail=False
+            element,
+            method="c14n",
+            exclusive=exclusive,
+            with_comments=False,
+            with_tail=False,
+            inclusive_ns_prefixes=list(prefixes) or None,
         )
     except (etree.C14NError, ValueError) as error:
         raise XmlError("xml.canonical", f"cannot be put in canonical form: {error}") from error
