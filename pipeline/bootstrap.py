@@ -19,7 +19,6 @@ from pipeline.broker.embedded import EmbeddedBroker
 from pipeline.broker.port import Broker
 from pipeline.broker.rabbitmq import RabbitBroker
 from pipeline.broker.topology import Topology
-from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.gateway.client import Gateway, TlsSettings
 from pipeline.keyring import Keyring
 from pipeline.ledger import artifacts, lodgments, migrate
@@ -27,7 +26,7 @@ from pipeline.ledger.session import Ledger
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.lodgment.references import Ids
-from pipeline.profiles import asic_profile, environment_of, timeouts, timing
+from pipeline.profiles import channels, environment_of, timeouts, timing
 from pipeline.settings import EnvironmentSettings, Settings, read_secret
 from pipeline.stages.contract import Context
 from pipeline.telemetry import Metrics
@@ -84,7 +83,6 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(agency.close)
         sts = Gateway(tls, timeouts(environment.sts_timeout), now, pool_size=settings.token_requests)
         stack.push_async_callback(sts.close)
-        channel = AsicBusinessNames(asic_profile(settings, environment))
         yield Parts(
             settings=settings,
             environment=environment,
@@ -93,7 +91,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             sts=sts,
             context=Context(
                 ledger=ledger,
-                channels={channel.name: channel},
+                channels=channels(settings, environment),
                 environment=settings.environment,
                 clock=now,
                 timing=timing(settings, environment),

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
+from cryptography.x509 import Certificate, load_pem_x509_certificates
+
+from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.asic_profile import (
     AsicProfile,
     BasicCredentials,
@@ -12,13 +16,17 @@ from pipeline.channels.asic_profile import (
     TokenTerms,
     business_names,
 )
+from pipeline.channels.contract import Channel
 from pipeline.channels.mas_st import CLAIMS, StsProfile
+from pipeline.channels.sbr2_profile import Gate, Sbr2Profile
+from pipeline.channels.sbr2_stp import Sbr2Stp
 from pipeline.gateway.client import Timeouts
-from pipeline.lodgment.decisions import Delays, RetryPolicy
+from pipeline.lodgment.decisions import Closedown, Delays, RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError
+from pipeline.protocol.sbr_ebms3 import Software as RegisteredSoftware
 from pipeline.sandbox.home import APPLIES_TO, open_home
 from pipeline.sandbox.sts import STS_PATH
-from pipeline.settings import EnvironmentSettings, Settings, read_secret
+from pipeline.settings import EnvironmentSettings, Sbr2Settings, Settings, read_secret
 from pipeline.stages.contract import Timing
 
 SANDBOX = "sandbox"
@@ -64,6 +72,51 @@ def asic_profile(settings: Settings, environment: EnvironmentSettings) -> AsicPr
         software=None if software is None else Software(software.organisation, software.product, software.version),
         services=_services(environment),
     )
+
+
+def channels(settings: Settings, environment: EnvironmentSettings) -> dict[str, Channel]:
+    """The agency interfaces that this environment describes, by name."""
+    found: list[Channel] = [AsicBusinessNames(asic_profile(settings, environment))]
+    if environment.sbr2 is not None:
+        found.append(Sbr2Stp(sbr2_profile(settings.environment, environment, environment.sbr2)))
+    return {channel.name: channel for channel in found}
+
+
+def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings) -> Sbr2Profile:
+    """What the SBR2 channel is told.
+
+    Raises:
+        ConfigurationError: `settings.agency-certificates`.
+    """
+    assert environment.sts_url is not None  # noqa: S101  - the settings' own rule
+    polls = Delays(sbr2.poll_first, 2, sbr2.poll_longest)
+    return Sbr2Profile(
+        environment=name,
+        gates={key: Gate.at(url) for key, url in sbr2.gateways.items()},
+        gate=sbr2.gateway,
+        terms=TokenTerms(environment.sts_url, sbr2.applies_to, CLAIMS, environment.key_size),
+        software=RegisteredSoftware(sbr2.product_id, sbr2.vendor, sbr2.name, sbr2.version),
+        domain=sbr2.domain,
+        policy=replace(
+            policy(environment),
+            poll=polls,
+            late_after=sbr2.late_after,
+            give_up_after=sbr2.give_up_after,
+            closedowns=tuple(Closedown(one.start, one.end) for one in sbr2.closedowns),
+        ),
+        agency_certificates=_certificates(sbr2.agency_certificates),
+        signed_responses=sbr2.signed_responses,
+    )
+
+
+def _certificates(path: Path | None) -> tuple[Certificate, ...]:
+    if path is None:
+        return ()
+    try:
+        return tuple(load_pem_x509_certificates(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        text = f"agency_certificates: {path} is not a readable PEM file of certificates"
+        raise ConfigurationError("settings.agency-certificates", text) from error
 
 
 def sts_profile(environment: EnvironmentSettings) -> StsProfile:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -43,6 +43,47 @@ class SoftwareSettings(_Section):
     version: str = Field(min_length=1, max_length=100)
 
 
+class Closedown(_Section):
+    """An announced time in which the agency takes documents in and gives no answers."""
+
+    start: AwareDatetime
+    end: AwareDatetime
+
+
+class Sbr2Settings(_Section):
+    """Single Touch Payroll over SBR2. Nothing here is proved by a public document: compare with your registration."""
+
+    gateways: dict[str, Annotated[str, Field(pattern=r"^https://")]] = Field(
+        min_length=1, description="scheme and host by a name of yours; keep those that open lodgments went through"
+    )
+    gateway: str = Field(description="the one of `gateways` that new lodgments go through")
+    applies_to: str = Field(description="the relying party as the token service knows it")
+    product_id: str = Field(min_length=1, description="ProductID, as the agency issued it for this environment")
+    vendor: str = Field(min_length=1, description="BMS Vendor, exactly as the product is registered")
+    name: str = Field(min_length=1, description="BMS Name, exactly as the product is registered")
+    version: str = Field(min_length=1, description="BMS Version, exactly as the product is registered")
+    domain: str = Field(pattern=r"^[A-Za-z0-9.-]{1,100}$", description="of yours: right of the @ in every MessageId")
+    agency_certificates: Path | None = Field(
+        default=None, description="certificates (PEM) that pulled responses may be signed with; given: verified"
+    )
+    signed_responses: bool = Field(default=False, description="refuse pulled responses that are not signed")
+    poll_first: timedelta = timedelta(seconds=60)
+    poll_longest: timedelta = timedelta(minutes=15)
+    late_after: timedelta = Field(default=timedelta(hours=24), description="from then on a missing outcome is told")
+    give_up_after: timedelta = Field(default=timedelta(hours=96), description="from then on a person must ask")
+    closedowns: tuple[Closedown, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.gateway not in self.gateways:
+            raise ValueError(f"gateway must be one of gateways: {', '.join(sorted(self.gateways))}")
+        if self.signed_responses and self.agency_certificates is None:
+            raise ValueError("signed_responses needs agency_certificates to verify them with")
+        if any(one.end <= one.start for one in self.closedowns):
+            raise ValueError("a closedown must end after it starts")
+        return self
+
+
 class EnvironmentSettings(_Section):
     """One environment of the agencies: where they are, and who we are there."""
 
@@ -64,6 +105,7 @@ class EnvironmentSettings(_Section):
     unavailable_first: timedelta = timedelta(seconds=30)
     retry_first: timedelta = timedelta(seconds=5)
     services: tuple[ServiceSettings, ...] = ()
+    sbr2: Sbr2Settings | None = Field(default=None, description="omitted: this environment lodges no pay events")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -73,6 +115,8 @@ class EnvironmentSettings(_Section):
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
             raise ValueError(f"authentication {self.authentication!r} needs {', '.join(missing)}")
+        if self.sbr2 is not None and self.sts_url is None:
+            raise ValueError("sbr2 needs sts_url: SBR2 knows no other authentication than by token")
         return self
 
 

@@ -1,14 +1,13 @@
 """The intake worker: takes jobs from producers."""
 
 from pipeline.bootstrap import Parts
-from pipeline.gateway.documents import DocumentStore
-from pipeline.protocol.xml import DOCUMENT_LIMIT
+from pipeline.gateway.documents import LARGEST, DocumentStore
 from pipeline.runner import Activity, Pace, Runner
 from pipeline.stages.receive import Receive
 
 
 def activities(parts: Parts) -> list[Activity]:
-    documents = DocumentStore(parts.settings.payload_roots, DOCUMENT_LIMIT)
+    documents = DocumentStore(parts.settings.payload_roots, LARGEST)
     stage = Receive(parts.context, documents, parts.environment.credential)
     # One batch after the other: of two at a time the later could be stored first, and its lane go out in that order.
     return [Runner(stage, parts.broker, Pace(batch=parts.settings.batch, overlap=1), parts.metrics)]

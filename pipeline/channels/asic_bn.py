@@ -19,6 +19,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 
 from lxml import etree
@@ -87,7 +88,7 @@ class AsicBusinessNames:
     def checks_receipts(self) -> bool:
         return False
 
-    def prepare(self, job: LodgmentJob, document: Document) -> Prepared:
+    def prepare(self, job: LodgmentJob, document: Document, now: datetime) -> Prepared:  # noqa: ARG002  - the contract's signature
         """The message's `businessDocumentBody`, checked, in the form in which it is stored, sealed and sent.
 
         Raises:

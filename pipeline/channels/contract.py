@@ -93,7 +93,7 @@ class Channel(Protocol):
         """Whether replies are compared with the envelope that they answer."""
         ...
 
-    def prepare(self, job: LodgmentJob, document: Document) -> Prepared:
+    def prepare(self, job: LodgmentJob, document: Document, now: datetime) -> Prepared:
         """The document in the form in which it is stored and sealed: checked, and canonical where it is XML.
 
         Raises:

@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 from pipeline.lodgment.job import JobRefusedError, Payload, promise_fault
 
 _PIECE = 256 * 1024
+LARGEST = 200 * 1024 * 1024
+"""Bytes of any document that is read; each channel has a limit of its own below it."""
 
 
 class Document:

@@ -97,7 +97,7 @@ class Receive:
         """The document as it will be sent, and the SHA-256 of the producer's own."""
         with self._documents.open(job.payload) as document:
             try:
-                prepared = channel.prepare(job, document)
+                prepared = channel.prepare(job, document, self._now())
             except JobRefusedError:
                 document.checked()  # not the document that was meant: that is the better explanation
                 raise

@@ -32,6 +32,11 @@ _FINAL_STATE: Mapping[Result, State] = {
 }
 
 
+_NOT_TAKEN = frozenset({FailureClass.THEIR_PERMISSION, FailureClass.OUR_CREDENTIAL})
+"""An outcome that says the sender may not: the document is sent again once it may, under the same reference. Had the
+agency taken it after all, it answers that it has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """One finished attempt and what its reply, or the lack of one, says."""
@@ -152,6 +157,8 @@ class Record:
         elif channel.asks(row):
             decision = decide_after_question(verdict, row.tally, policy, now, since=since, spread=spread)
             reason = Reason.of(verdict)
+            if verdict.kind in _NOT_TAKEN:
+                row = replace(row, agency_reference=None)
         else:
             decision, reason = decide(verdict, row.tally, policy, now, spread=spread), Reason.of(verdict)
         due_at = decision.due_at

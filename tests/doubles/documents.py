@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pipeline.channels.contract import Channel, Prepared
 from pipeline.lodgment.job import Employer, LodgmentJob, Payload, Sender
 from tests.doubles.jobs import ABN
+from tests.doubles.lodgments import NOW
 
 
 class AtHand:
@@ -35,4 +36,4 @@ def job_about(service: str, action: str, channel: str = "asic_bn") -> LodgmentJo
 
 def prepared_by(channel: Channel, service: str, action: str, content: bytes) -> Prepared:
     """What `channel` makes of `content`."""
-    return channel.prepare(job_about(service, action, channel.name), AtHand(content))
+    return channel.prepare(job_about(service, action, channel.name), AtHand(content), NOW)

@@ -39,7 +39,7 @@ def test_every_job_that_should_be_taken_can_be_and_no_other(batch: list[ExampleJ
     def refusal(example: ExampleJob) -> str | None:
         try:
             job = read_job(example.job)
-            channel.prepare(job, AtHand(job.payload.inline_bytes()))
+            channel.prepare(job, AtHand(job.payload.inline_bytes()), NOW)
         except JobRefusedError as error:
             return error.code
         return None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pipeline.channels.contract import Channel
 from pipeline.gateway.documents import DocumentStore
 from pipeline.interfaces.cli.inputs import Found
+from pipeline.interfaces.cli.session import now
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.job import JobRefusedError, LodgmentJob
 
@@ -67,7 +68,7 @@ def _checked(job: LodgmentJob, channels: Mapping[str, Channel], documents: Docum
         raise JobRefusedError("job.channel", (f"channel: unknown; this pipeline has {known}",))
     with documents.open(job.payload) as document:
         try:
-            channel.prepare(job, document)
+            channel.prepare(job, document, now())
         except JobRefusedError:
             document.checked()  # not the document that was meant: that is the better explanation
             raise

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.channels.asic_bn import AsicBusinessNames
-from pipeline.gateway.documents import DocumentStore
+from pipeline.gateway.documents import LARGEST, DocumentStore
 from pipeline.interfaces.cli.dry_run import seal_only
 from pipeline.interfaces.cli.examine import Examined, examine
 from pipeline.interfaces.cli.in_process import lodge_here
@@ -17,8 +16,7 @@ from pipeline.interfaces.cli.screen import progress, shown, stderr, stdout, tabl
 from pipeline.interfaces.cli.session import now, somebody_at_work
 from pipeline.interfaces.cli.standing import Standing, tell, tell_jobs
 from pipeline.lodgment.errors import ConfigurationError
-from pipeline.profiles import SANDBOX, asic_profile, environment_of
-from pipeline.protocol.xml import DOCUMENT_LIMIT
+from pipeline.profiles import SANDBOX, channels, environment_of
 from pipeline.settings import EnvironmentSettings, Settings
 
 _BAD_SHOWN = 20
@@ -75,10 +73,11 @@ def _roots(settings: Settings, sources: Sequence[Source], wish: Wish) -> tuple[P
 
 
 def _examine(settings: Settings, environment: EnvironmentSettings, sources: Sequence[Source], terms: Terms) -> Examined:
-    channel = AsicBusinessNames(asic_profile(settings, environment))
-    documents = DocumentStore(settings.payload_roots, DOCUMENT_LIMIT)
+    documents = DocumentStore(settings.payload_roots, LARGEST)
     with _progress("checking", None) as advance:
-        return asyncio.run(examine(read_inputs(sources, terms), {channel.name: channel}, documents, lambda: advance(1)))
+        return asyncio.run(
+            examine(read_inputs(sources, terms), channels(settings, environment), documents, lambda: advance(1))
+        )
 
 
 def _tell_bad(examined: Examined, *, pushing: bool) -> None:
