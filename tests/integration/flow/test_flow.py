@@ -194,11 +194,12 @@ async def test_a_message_that_is_none_of_ours_ends_in_quarantine(pipeline: "Pipe
 
 async def test_an_outage_of_the_token_service_parks_and_then_releases(pipeline: "Pipeline") -> None:
     async with pipeline.running():
-        pipeline.sandbox.script(Trouble(service="sts", outage=True, seconds=3))
+        pipeline.sandbox.script(Trouble(service="sts", outage=True))
         await pipeline.push(*(job(f"job-{n}") for n in range(5)))
         waiting = await pipeline.until("job-0", State.PARKED)
         assert waiting.reason is not None
         assert waiting.attempts == 0
+        pipeline.sandbox.script(Trouble(service="sts"))
         for n in range(5):
             assert (await pipeline.until(f"job-{n}", State.ACCEPTED)).tally.failures == 0
 
