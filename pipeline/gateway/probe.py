@@ -17,7 +17,14 @@ from cryptography.x509.oid import NameOID
 _ADDRESSES: Final = 4
 """Of a name with more, the others are left out: each has its share of the time."""
 
-_VERIFY: Final = {10: "expired", 18: "self-signed", 19: "unknown-issuer", 20: "unknown-issuer", 62: "wrong-host"}
+_VERIFY: Final = {
+    10: "expired",
+    18: "self-signed",
+    19: "unknown-issuer",
+    20: "unknown-issuer",
+    62: "wrong-host",
+    64: "wrong-host",
+}
 """OpenSSL's verification results (openssl-verification-options(1), X509_V_ERR_*)."""
 
 _PROTOCOL: Final = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"})

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Check(StrEnum):
-    """In the order in which they are told."""
+    """By area, in the order of the walk."""
 
     SETTINGS_FILE = "settings.file"
     SETTINGS_VARIABLES = "settings.variables"

@@ -170,7 +170,10 @@ _TLS_FIXES: Mapping[Fault, tuple[str, tuple[Role, ...]]] = {
         "The server offers no TLS 1.2 or 1.3: check the address, then tell whoever runs it.",
         _AT_THE_AGENCY,
     ),
-    Fault.HUNG_UP: ("It hung up: check the port, and whether a firewall on the way cuts TLS.", (Role.NETWORK,)),
+    Fault.HUNG_UP: (
+        "It hung up while TLS was agreed: check the port, whether the server offers TLS 1.2 or 1.3, and firewalls.",
+        (Role.OPERATOR, Role.NETWORK),
+    ),
     Fault.TLS_TIMEOUT: ("The port is open and silent: check it, and firewalls that inspect TLS.", (Role.NETWORK,)),
     Fault.EXPIRED: ("The server's certificate has ended: check the address and this machine's clock.", _AT_THE_AGENCY),
     Fault.WRONG_HOST: (
