@@ -202,7 +202,8 @@ async def open_session(target: pika.URLParameters, timing: Timing) -> Session:
             error = await opened
     except BaseException as interruption:
         if not connection.is_closed:
-            connection.close()
+            with contextlib.suppress(AMQPError):  # pika's own time is up at the same moment, and it is closing already
+                connection.close()
             await asyncio.wait({lost}, timeout=timing.answer)
         if isinstance(interruption, TimeoutError):
             raise DependencyDownError("broker.down", f"{_name(target)} did not answer in time") from interruption

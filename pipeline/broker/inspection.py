@@ -15,6 +15,7 @@ from pipeline.broker.topology import QUARANTINE, Topology
 from pipeline.lodgment.errors import DependencyDownError
 
 _TIMING = Timing(connect=8, answer=4, blocked=10)
+_AHEAD = 2.0
 _NOT_FOUND = 404
 _DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
 
@@ -58,7 +59,10 @@ async def inspect(url: str, topology: Topology) -> BrokerView:
         ConfigurationError: `broker.url`, or `broker.access` when it refuses user, password or virtual host.
     """
     begun = monotonic()
-    session = await open_session(parameters(url, _TIMING, None), _TIMING)
+    target = parameters(url, _TIMING, None)
+    # pika gives up first, and in order: cut off from outside in the middle of its handshake it reports a defect.
+    target.socket_timeout = target.stack_timeout = _TIMING.connect - _AHEAD
+    session = await open_session(target, _TIMING)
     try:
         depths: dict[str, int] = {}
         absent: list[str] = []

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-import kombu
 import pytest
+from kombu.connection import Connection
+from kombu.entity import Queue
 
 from pipeline.broker.inspection import broker_address, inspect
 from pipeline.broker.port import Exchange, Outgoing
@@ -59,9 +60,9 @@ async def test_a_queue_declared_otherwise_is_named_and_the_others_are_still_seen
 
 async def test_a_classic_queue_in_our_place_is_told(amqp_url: str, topology: Topology) -> None:
     name = topology.queue_name(Step.SEAL)
-    with kombu.Connection(amqp_url) as connection:
+    with Connection(amqp_url) as connection:
         channel = connection.channel()
-        kombu.Queue(name, durable=True, queue_arguments={"x-queue-type": "classic"}).bind(channel).declare()
+        Queue(name, durable=True, queue_arguments={"x-queue-type": "classic"}).bind(channel).declare()
         view = await inspect(amqp_url, topology)
         channel.queue_delete(name)
     assert list(view.different) == [name]

@@ -1,6 +1,7 @@
 """`lodge doctor` and `lodge ping` as they are typed: against a sandbox that runs, against nobody, and with flaws."""
 
 import shutil
+import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -266,3 +267,20 @@ def test_a_ping_to_nobody_says_who_must_act(lodge: Lodge) -> None:
     assert left.code == 1
     assert left.err.startswith("lodge: token: ")
     assert left.err.count("\n") == 1
+
+
+def test_servers_that_take_connections_and_say_nothing_are_given_up_one_by_one(served: Lodge) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as mute:
+        port = mute.getsockname()[1]
+        begun = time.monotonic()
+        left = served(
+            "doctor",
+            "--json",
+            LODGE_SANDBOX_URL=f"https://127.0.0.1:{port}",
+            LODGE_BROKER_URLS=f"amqp://guest:hunter2@127.0.0.1:{port}/",
+            LODGE_LEDGER_URL=f"postgresql://lodge:hunter2@127.0.0.1:{port}/lodge",
+        )
+        assert time.monotonic() - begun < 100
+    assert failures(left) == {"tls.sts", "tls.agency", "database.connect", "broker.connect"}
+    assert len(verdicts(left)) == len(Check)
+    assert "hunter2" not in left.out + left.err

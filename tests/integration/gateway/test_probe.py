@@ -15,7 +15,7 @@ from pipeline.gateway.probe import Fault, probe
 from tests.doubles.private_ca import PrivateCa
 from tests.doubles.toxic_server import Conversation, ToxicServer, answer_everything, never_end
 
-SOON = 0.3
+SOON = 1.5
 PATIENT = 20.0
 
 
