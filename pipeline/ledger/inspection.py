@@ -12,6 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from pipeline.ledger import migrate, partitions
 from pipeline.ledger.faults import translated
+from pipeline.lodgment.errors import ConfigurationError
 
 _CONNECT_SECONDS = 10
 _POSTGRESQL_PORT = 5432
@@ -54,14 +55,17 @@ def database_file(url: str) -> Path | None:
 
 
 async def inspect(url: str, now: datetime) -> DatabaseView:
-    """Look at the database; an SQLite file must exist.
+    """Look at the database.
 
     Raises:
         DependencyDownError: it does not answer.
-        ConfigurationError: `ledger.url`.
+        ConfigurationError: `ledger.url`, or `ledger.none` where the file is not there.
     """
     begun = monotonic()
     location = migrate.database_url(url)
+    file = database_file(url)
+    if file is not None and not file.is_file():
+        raise ConfigurationError("ledger.none", f"ledger: there is none at {file}")
     engine = create_async_engine(
         _reading(location), poolclass=NullPool, hide_parameters=True, connect_args=_patience(location)
     )

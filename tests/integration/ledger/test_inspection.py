@@ -10,7 +10,7 @@ import pytest
 from pipeline.ledger import migrate
 from pipeline.ledger.inspection import database_file, inspect, server_address
 from pipeline.ledger.migrate import missing
-from pipeline.lodgment.errors import DependencyDownError
+from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
 from tests.services.processes import free_port
 
 NOW = datetime.now(UTC)
@@ -65,8 +65,9 @@ async def test_the_clock_of_the_database_is_compared_with_ours(postgresql_url: s
 async def test_an_sqlite_file_is_read_and_never_made(tmp_path: Path, sqlite_url: str) -> None:
     assert (await inspect(sqlite_url, NOW)).skew is None
     absent = tmp_path / "absent.db"
-    with pytest.raises(DependencyDownError):
+    with pytest.raises(ConfigurationError) as refused:
         await inspect(f"sqlite:///{absent}", NOW)
+    assert refused.value.code == "ledger.none"
     assert not absent.exists()
 
 
