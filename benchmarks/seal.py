@@ -1,8 +1,8 @@
 """What sealing one envelope costs: beside the RSA operation alone, and beside xmlsec signing the same envelope.
 
-All take turns of some milliseconds on one core of one process, and only the CPU time of its thread counts. What others do
-on the machine still shows, in caches and in units that cores share: ratios are formed turn by turn, and the verdict is the
-median over the quieter half of them, those in which the bare RSA operation was fastest.
+All take turns of some milliseconds on one core of one process. Only the CPU time of its thread counts, and of each turn
+the middle operation. What others do on the machine still shows, in caches and in units that cores share: ratios are
+formed turn by turn, and the verdict is their median over the quieter half, in which the bare RSA operation was fastest.
 """
 
 import itertools
@@ -129,7 +129,7 @@ def measure(turns: int, core: int | None, console: Console) -> Measured:
     openssl = _openssl()
     timings = {}
     for name, size in SIZES.items():
-        timings[name] = _timing(size, max(4, turns * 20_000 // max(size, 20_000)))
+        timings[name] = timing(size, max(4, turns * 20_000 // max(size, 20_000)))
         console.print(f"{name}: {timings[name].turns} turns each (load {os.getloadavg()[0]:.1f})")
     return Measured(core, openssl, timings, memory)
 
@@ -210,13 +210,18 @@ def _verify(who: str, envelope: bytes) -> None:
         raise BenchError(f"the envelope of {who} does not verify: {error}") from error
 
 
-def _timing(size: int, turns: int) -> Timing:
+def timing(size: int, turns: int) -> Timing:
+    """Turns of all contestants on a payload of `size` bytes.
+
+    Raises:
+        BenchError: see `measure`.
+    """
     operations = contestants(document(size))
     counts = {name: max(1, round(_TURN / _seconds(operation, 3))) for name, operation in operations.items()}
     names = list(operations)
     rows = []
     for number in range(turns):
-        # Nobody is always the first, or always after xmlsec, which leaves the caches full.
+        # Nobody is always the first, or always after xmlsec.
         order = names[number % len(names) :] + names[: number % len(names)]
         taken = {name: _seconds(operations[name], counts[name]) * 1e6 for name in order}
         rows.append({name: taken[name] for name in names})
@@ -238,11 +243,15 @@ def _ratio(rows: Sequence[Mapping[str, float]], upper: str, lower: str) -> float
 
 
 def _seconds(operation: Operation, count: int) -> float:
-    """CPU of one operation, the mean of `count`."""
-    before = time.thread_time_ns()
-    for _ in range(count):
+    """CPU of the middle one of `count` operations, after one that finds the caches full of what others left there."""
+    if count > 1:
         operation()
-    return (time.thread_time_ns() - before) / count / 1e9
+    taken = []
+    for _ in range(count):
+        before = time.thread_time_ns()
+        operation()
+        taken.append(time.thread_time_ns() - before)
+    return median(taken) / 1e9
 
 
 def _openssl() -> float | None:

@@ -85,7 +85,7 @@ class IdentityToken:
         """The element as it stands in the header, and what a signature covers of it; `fresh_id` where it has none."""
         part_id = self.own_id or fresh_id
         written = escape_attribute(part_id).encode()
-        return written.join(self.wire), Part.of(part_id, written.join(self.canonical))
+        return written.join(self.wire), Part(part_id, hashlib.sha256(written.join(self.canonical)).digest())
 
 
 def identity_token(assertion: bytes, reference: AssertionReference) -> IdentityToken:
@@ -116,12 +116,12 @@ def identity_token(assertion: bytes, reference: AssertionReference) -> IdentityT
 def binary_security_token(certificate_der: bytes, token_id: str) -> tuple[bytes, Part]:
     """The leaf certificate as `wsse:BinarySecurityToken` (X.509 token profile 1.1, 3.1; BSP 1.1, R3029 to R3032)."""
     token = f'{_TOKEN_START}{escape_attribute(token_id)}">{_token_content(certificate_der)}'.encode()
-    return token, Part.of(token_id, token)
+    return token, Part(token_id, hashlib.sha256(token).digest())
 
 
 @lru_cache(maxsize=64)
 def _token_content(certificate_der: bytes) -> str:
-    return f"{_base64(certificate_der)}</wsse:BinarySecurityToken>"
+    return f"{b2a_base64(certificate_der, newline=False).decode()}</wsse:BinarySecurityToken>"
 
 
 def certificate_signature(
@@ -131,8 +131,8 @@ def certificate_signature(
     info = _signed_info(Algorithm.RSA_SHA256, parts)
     value = private_key.sign(_to_be_signed(info), PKCS1v15(), hashes.SHA256())
     key_info = f"{_KEY_INFO_START}{escape_attribute(token.id)}{_KEY_INFO_END}"
-    signature = _signature(info, value, key_info, signature_id)
-    return signature, Part.of(signature_id, signature)
+    signature = _signature(info, value, key_info, f' Id="{escape_attribute(signature_id)}"')
+    return signature, Part(signature_id, hashlib.sha256(signature).digest())
 
 
 def endorsing_signature(proof_key: bytes, parts: Iterable[Part]) -> bytes:
@@ -145,7 +145,8 @@ def endorsing_signature(proof_key: bytes, parts: Iterable[Part]) -> bytes:
 def _signed_info(method: Algorithm, parts: Iterable[Part]) -> str:
     references = "".join(
         [
-            f"{_REFERENCE_START}{escape_attribute(part.id)}{_REFERENCE_MIDDLE}{_base64(part.digest)}{_REFERENCE_END}"
+            f"{_REFERENCE_START}{escape_attribute(part.id)}{_REFERENCE_MIDDLE}"
+            f"{b2a_base64(part.digest, newline=False).decode()}{_REFERENCE_END}"
             for part in parts
         ]
     )
@@ -157,13 +158,8 @@ def _to_be_signed(info: str) -> bytes:
     return f"{_APEX_START}{info}".encode()
 
 
-def _signature(info: str, value: bytes, key_info: str = "", signature_id: str | None = None) -> bytes:
-    named = "" if signature_id is None else f' Id="{escape_attribute(signature_id)}"'
+def _signature(info: str, value: bytes, key_info: str = "", named: str = "") -> bytes:
     return (
         f"{_SIGNATURE_START}{named}><ds:SignedInfo>{info}"
-        f"<ds:SignatureValue>{_base64(value)}</ds:SignatureValue>{key_info}</ds:Signature>"
+        f"<ds:SignatureValue>{b2a_base64(value, newline=False).decode()}</ds:SignatureValue>{key_info}</ds:Signature>"
     ).encode()
-
-
-def _base64(content: bytes) -> str:
-    return b2a_base64(content, newline=False).decode()
