@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: this pipeline against the baseline, in turn, in one run. Ends with 1 below twice its rate."""
+"""`python -m benchmarks`: this pipeline against the baseline, in turn, in one run. Ends with 1 below twice its rate.
+
+`python -m benchmarks seal`: the sealing of one envelope, against the RSA operation alone and against xmlsec.
+"""
 
 import os
 import signal
@@ -11,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from benchmarks import seal
 from benchmarks.course import BenchError, Contestant, Course, Round, agency, payload
 from benchmarks.ours import Pipeline
 from benchmarks.report import Report
@@ -23,8 +27,12 @@ from workers.process import Worker
 _RESULTS = Path("var/bench")
 _ENVIRONMENT = Path("build/baseline")
 
+app = typer.Typer(add_completion=False)
 
-def main(
+
+@app.callback(invoke_without_command=True)
+def lodge(
+    context: typer.Context,
     rounds: Annotated[int, typer.Option(min=1, help="How often each contestant runs.")] = 3,
     lodgments: Annotated[int, typer.Option(min=1, help="Lodgments of ours in a round.")] = 3000,
     baseline_lodgments: Annotated[int, typer.Option(min=1, help="Lodgments of the baseline's in a round.")] = 1500,
@@ -32,11 +40,12 @@ def main(
     extra: Annotated[list[Worker] | None, typer.Option(help="A worker that gets one more process.")] = None,
     target: Annotated[float, typer.Option(help="The ratio below which this fails.")] = 2.0,
 ) -> None:
-    """Measure lodgments per second, end to end."""
+    """Measure lodgments per second, end to end; or what a command names."""
+    if context.invoked_subcommand is not None:
+        return
     console = Console()
     python = install(_ENVIRONMENT.resolve())
-    logs = _RESULTS.resolve() / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    logs.mkdir(parents=True)
+    logs = _new_folder()
     results: list[Round] = []
     with tempfile.TemporaryDirectory() as name, opened() as servers:
         folder = Path(name)
@@ -58,10 +67,31 @@ def main(
     sys.exit(0 if report.ratio >= target else 1)
 
 
+@app.command("seal")
+def measure_seal(
+    slices: Annotated[int, typer.Option(min=2, help="Turns of each contestant at 20 KB; larger ones get fewer.")] = 200,
+    core: Annotated[int | None, typer.Option(help="The core to measure on; the last one, if not said.")] = None,
+) -> None:
+    """Measure the sealing of one envelope on one core, beside bare RSA-2048 and xmlsec. Ends with 1 below a target."""
+    console = Console()
+    measured = seal.measure(slices, core, console)
+    seal.show(measured, console)
+    result = _new_folder() / "result.json"
+    seal.write(measured, result)
+    console.print(f"written to {result}")
+    sys.exit(0 if all(target.reached for target in measured.targets) else 1)
+
+
+def _new_folder() -> Path:
+    folder = _RESULTS.resolve() / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    folder.mkdir(parents=True)
+    return folder
+
+
 if __name__ == "__main__":
     configure_logs("warning", json_lines=False)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("benchmarks: stopped"))
     try:
-        typer.run(main)
+        app()
     except BenchError as error:
         sys.exit(f"benchmarks: {error}")

@@ -135,6 +135,15 @@ def _master_keys(settings: Settings) -> tuple[bytes, ...]:
     if path is None:
         text = "master_key_file: name the file that holds the master key; `lodge master-key FILE` makes one"
         raise ConfigurationError("master-key.missing", text)
+    return read_master_keys(path)
+
+
+def read_master_keys(path: Path) -> tuple[bytes, ...]:
+    """The master keys in a file, newest first.
+
+    Raises:
+        ConfigurationError: `secret.*`, or `master-key.invalid`; names the file, never its content.
+    """
     try:
         keys = tuple(base64.b64decode(line, validate=True) for line in read_secret(path, "master key").split())
     except binascii.Error as error:

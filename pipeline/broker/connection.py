@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import pika
@@ -27,6 +27,16 @@ class Session:
         self.lost = lost
         self._raw = raw
         self._timing = timing
+
+    @property
+    def server(self) -> tuple[str, str]:
+        """Product and version, as the server names itself (AMQP 0-9-1, connection.start)."""
+        said: Mapping[str, object] = self._raw.server_properties or {}
+        return str(said.get("product", "")), str(said.get("version", ""))
+
+    def on_blocked(self, told: Callable[[str], None]) -> None:
+        """Call `told` with the reason when the broker holds this connection back."""
+        self._raw.add_on_connection_blocked_callback(lambda _, frame: told(_reason(frame)))
 
     async def channel(self) -> Channel:
         channel = Channel(self._raw, self._timing)
@@ -56,7 +66,7 @@ class Link:
         if not urls:
             raise ConfigurationError("broker.url", "no broker URL is set")
         self._role = role
-        self._targets = [_parameters(url, timing, ca_file) for url in urls]
+        self._targets = [parameters(url, timing, ca_file) for url in urls]
         self._prepare = prepare
         self._timing = timing
         self._session: Session | None = None
@@ -140,7 +150,7 @@ class Link:
         errors: list[DependencyDownError] = []
         for target in self._targets:
             try:
-                session = await _open_session(target, self._timing)
+                session = await open_session(target, self._timing)
             except DependencyDownError as error:
                 errors.append(error)
                 continue
@@ -163,7 +173,13 @@ def report_end(keeper: asyncio.Task[None]) -> None:
         log.error("broker.keeper_failed", task=keeper.get_name(), exc_info=keeper.exception())
 
 
-async def _open_session(target: pika.URLParameters, timing: Timing) -> Session:
+async def open_session(target: pika.URLParameters, timing: Timing) -> Session:
+    """A connection to one broker.
+
+    Raises:
+        DependencyDownError: it cannot be reached, or does not answer in time.
+        ConfigurationError: `broker.access`, it refuses this user, password or virtual host.
+    """
     loop = asyncio.get_running_loop()
     opened: asyncio.Future[Exception | None] = loop.create_future()
     lost: asyncio.Future[Exception] = loop.create_future()
@@ -186,7 +202,8 @@ async def _open_session(target: pika.URLParameters, timing: Timing) -> Session:
             error = await opened
     except BaseException as interruption:
         if not connection.is_closed:
-            connection.close()
+            with contextlib.suppress(AMQPError):  # pika's own time is up at the same moment, and it is closing already
+                connection.close()
             await asyncio.wait({lost}, timeout=timing.answer)
         if isinstance(interruption, TimeoutError):
             raise DependencyDownError("broker.down", f"{_name(target)} did not answer in time") from interruption
@@ -207,7 +224,7 @@ def _refusal(target: pika.URLParameters, error: Exception) -> PipelineError:
     return DependencyDownError("broker.down", f"{_name(target)} cannot be reached: {error!r}")
 
 
-def _parameters(url: str, timing: Timing, ca_file: str | None) -> pika.URLParameters:
+def parameters(url: str, timing: Timing, ca_file: str | None) -> pika.URLParameters:
     """The URL's parameters with our time limits; TLS is always verified, there is no query argument around it."""
     parts = urlsplit(url)
     if parts.scheme not in {"amqp", "amqps"} or parts.query:

@@ -16,7 +16,6 @@ No wsu:Timestamp: the guide names these four parts and no other (WIG 5.4).
 """
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -209,13 +208,12 @@ class AsicBusinessNames:
         except XmlError as error:
             raise RefusedError(f"seal.{error.code}", f"{facts.reference} cannot be sealed: {error}") from error
         head, tail = envelope(frame, security, body)
-        size = len(head) + len(payload) + len(tail)
-        if size > self._profile.request_limit:
-            raise RefusedError("seal.size", f"the envelope of {facts.reference} has {size} bytes, more than ASIC takes")
-        digest = hashlib.sha256(head)
-        digest.update(payload)
-        digest.update(tail)
-        return Envelope(head, tail, digest.hexdigest(), size)
+        sealed = Envelope(head, payload, tail)
+        if sealed.size > self._profile.request_limit:
+            raise RefusedError(
+                "seal.size", f"the envelope of {facts.reference} has {sealed.size} bytes, more than ASIC takes"
+            )
+        return sealed
 
     def _security(
         self, body: Part, credential: Credential | None, token: SecurityToken | None, nonce: str
@@ -232,7 +230,7 @@ class AsicBusinessNames:
             credential.private_key, f"signature-{nonce}", certificate_part, (body, certificate_part)
         )
         envelope_signature = endorsing_signature(token.proof_key, (document_part, body, assertion_part))
-        return assertion + certificate + document_signature + envelope_signature
+        return b"".join((assertion, certificate, document_signature, envelope_signature))
 
     def _make_ready(self, assertion: bytes) -> IdentityToken:
         return identity_token(assertion, self._profile.assertion_reference)

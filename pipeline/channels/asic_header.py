@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from itertools import islice
 
 from lxml import etree
@@ -9,7 +10,7 @@ from lxml import etree
 from pipeline.channels.asic_profile import ServiceEntry, Software
 from pipeline.channels.foreign_text import plain
 from pipeline.lodgment.outcome import Attachment, MessageEvent, Result, Severity
-from pipeline.protocol.fragments import element
+from pipeline.protocol.fragments import start_tag
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.xml import escape_text
 
@@ -17,6 +18,7 @@ AEST = timezone(timedelta(hours=10), "AEST")
 """Australian Eastern Standard Time, in summer too (WIG 3.5)."""
 EVENT_LIMIT = 1_000
 """Message events that are kept; the schema allows 100."""
+_START = start_tag("hdr:businessDocumentHeader", {"hdr": Ns.ASIC_HEADER})
 _NIL = "{http://www.w3.org/2001/XMLSchema-instance}nil"
 
 
@@ -32,31 +34,31 @@ class RequestFacts:
 
 def request_header(facts: RequestFacts, entry: ServiceEntry, software: Software | None) -> str:
     """`businessDocumentHeader` as a canonical fragment."""
+    message_type, version, about = _same_for_all(entry.message_type, entry.message_version, software)
+    return (
+        f"{_START}{message_type}"
+        f"{_leaf('messageReferenceNumber', facts.reference)}"
+        f"{version}"
+        f"{_leaf('senderId', facts.sender_id)}"
+        f"{_leaf('senderType', facts.sender_type)}"
+        f"{about}"
+        f"<hdr:messageTimestamps><hdr:messageTimestamp><hdr:timestamp>{_aest(facts.created_at)}</hdr:timestamp>"
+        f"<hdr:source>sender</hdr:source></hdr:messageTimestamp></hdr:messageTimestamps></hdr:businessDocumentHeader>"
+    )
+
+
+@lru_cache(maxsize=32)
+def _same_for_all(message_type: str, version: int, software: Software | None) -> tuple[str, str, str]:
+    """`messageType`, `messageVersion` and `softwareInformation`, which no lodgment changes, written once."""
     about = (
         ""
         if software is None
-        else _element(
-            "softwareInformation",
-            _leaf("organisationalName", software.organisation)
-            + _leaf("productName", software.product)
-            + _leaf("productVersion", software.version),
-        )
+        else "<hdr:softwareInformation>"
+        f"{_leaf('organisationalName', software.organisation)}"
+        f"{_leaf('productName', software.product)}"
+        f"{_leaf('productVersion', software.version)}</hdr:softwareInformation>"
     )
-    stamp = _leaf("timestamp", _aest(facts.created_at)) + _leaf("source", "sender")
-    content = (
-        _leaf("messageType", entry.message_type)
-        + _leaf("messageReferenceNumber", facts.reference)
-        + _leaf("messageVersion", str(entry.message_version))
-        + _leaf("senderId", facts.sender_id)
-        + _leaf("senderType", facts.sender_type)
-        + about
-        + _element("messageTimestamps", _element("messageTimestamp", stamp))
-    )
-    return element("hdr:businessDocumentHeader", content, declared={"hdr": Ns.ASIC_HEADER})
-
-
-def _element(name: str, content: str) -> str:
-    return f"<hdr:{name}>{content}</hdr:{name}>"
+    return _leaf("messageType", message_type), _leaf("messageVersion", str(version)), about
 
 
 def _leaf(name: str, value: str) -> str:
@@ -64,7 +66,7 @@ def _leaf(name: str, value: str) -> str:
 
 
 def _aest(moment: datetime) -> str:
-    return moment.astimezone(AEST).replace(tzinfo=None).isoformat(timespec="seconds")
+    return moment.astimezone(AEST).isoformat(timespec="seconds").removesuffix("+10:00")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What every agency interface answers, so that stages know none of them: bytes and values in and out."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -74,10 +75,21 @@ class Envelope:
     """A secured envelope around its payload: the bytes on the wire are `head + payload + tail`."""
 
     head: bytes = field(repr=False)
+    payload: bytes = field(repr=False)
     tail: bytes = field(repr=False)
-    sha256: str
-    """Of the bytes on the wire, in hex."""
-    size: int
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire."""
+        return len(self.head) + len(self.payload) + len(self.tail)
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes on the wire, in hex: a pass over all of them, which only who stores or shows it has to pay."""
+        digest = hashlib.sha256(self.head)
+        digest.update(self.payload)
+        digest.update(self.tail)
+        return digest.hexdigest()
 
 
 class Channel(Protocol):

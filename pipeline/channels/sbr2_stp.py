@@ -115,7 +115,8 @@ class Sbr2Stp:
             raise RefusedError("seal.incomplete", "a message needs a credential and a security token")
         try:
             if self.asks(order.lodgment):
-                return _alone(self._signed(self._question(order), order.credential, order.token, order.nonce, ()))
+                signed = self._signed(self._question(order), order.credential, order.token, order.nonce, ())
+                return Envelope(signed.soap, b"", b"")
             return self._push(order, order.credential, order.token)
         except (XmlError, Ebms3Error) as error:
             text = f"{order.lodgment.reference} cannot be sealed: {error}"
@@ -171,7 +172,7 @@ class Sbr2Stp:
             _boundary(lodgment),
         )
         head, tail = package.between
-        return _around(head, payload, tail)
+        return Envelope(head, payload, tail)
 
     def _message(self, order: SealOrder, content_id: str) -> UserMessage:
         lodgment, facts, messages = order.lodgment, order.lodgment.facts, self._profile.messages
@@ -232,17 +233,6 @@ def _boundary(lodgment: Lodgment) -> str:
 
 def _root_id(lodgment: Lodgment, profile: Sbr2Profile) -> str:
     return f"root.{lodgment.reference}@{profile.domain}"
-
-
-def _alone(signed: SignedEnvelope) -> Envelope:
-    return Envelope(signed.soap, b"", hashlib.sha256(signed.soap).hexdigest(), len(signed.soap))
-
-
-def _around(head: bytes, payload: bytes, tail: bytes) -> Envelope:
-    digest = hashlib.sha256(head)
-    digest.update(payload)
-    digest.update(tail)
-    return Envelope(head, tail, digest.hexdigest(), len(head) + len(payload) + len(tail))
 
 
 def _references_in(head: bytes) -> tuple[SignedReference, ...]:

@@ -74,7 +74,7 @@ class Gateway:
         # total and make a lodgment unknown.
         self._slots = asyncio.Semaphore(pool_size)
         self._session = ClientSession(
-            connector=TCPConnector(limit=pool_size, ssl=_tls_context(tls)),
+            connector=TCPConnector(limit=pool_size, ssl=tls_context(tls)),
             timeout=ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.read),
             cookie_jar=DummyCookieJar(),
             headers=_HEADERS,
@@ -151,7 +151,12 @@ class Gateway:
             return classify(error, wire, out_of_time=total.expired())
 
 
-def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
+def tls_context(tls: TlsSettings) -> ssl.SSLContext:
+    """TLS 1.2 or later, host name and chain verified.
+
+    Raises:
+        ConfigurationError: `gateway.ca-file`, the trusted authorities cannot be read.
+    """
     # Not ssl.create_default_context(): that one writes session keys to a file when SSLKEYLOGFILE is in the environment.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -78,6 +78,13 @@ def is_behind(revision: str | None) -> bool:
     return revision is None or (revision in known and revision != head())
 
 
+def missing(revision: str | None) -> tuple[str, ...]:
+    """The revisions that the schema lacks for this code, in the order in which they are to run."""
+    if not is_behind(revision):
+        return ()
+    return tuple(reversed([script.revision for script in _scripts().iterate_revisions("head", revision or "base")]))
+
+
 @cache
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(_SCRIPTS))

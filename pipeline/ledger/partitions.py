@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from pipeline.ledger.batch import Dialect
 from pipeline.ledger.session import Tx
@@ -41,6 +42,13 @@ def create_missing(connection: Connection, tables: Sequence[str], now: datetime,
                 created.append(name)
             month = following
     return created
+
+
+async def without(connection: AsyncConnection, month: datetime) -> list[str]:
+    """The partitions of the month after `month` that are not there; PostgreSQL only."""
+    following = _next_month(month.astimezone(UTC).replace(day=1))
+    names = [f"{table.name}_{following:%Y%m}" for table in PARTITIONED]
+    return [name for name in names if await connection.scalar(sa.select(sa.func.to_regclass(name))) is None]
 
 
 def _create(connection: Connection, table: str, name: str, start: datetime, end: datetime) -> None:

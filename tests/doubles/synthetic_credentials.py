@@ -44,6 +44,17 @@ def sub_authority() -> Authority:
 
 
 @cache
+def lone_authority(name: str) -> Authority:
+    """An authority of that name which issues by itself, for chains of two."""
+    return Authority(_certificate(name, "SYNTHETIC", None, 3), key(name))
+
+
+def leaf_of(issuer: Authority) -> x509.Certificate:
+    """A certificate that it issued."""
+    return _certificate("Payroll", AGENT_ABN, issuer, 4)
+
+
+@cache
 def credential(
     identity: str = f"ABRD:{AGENT_ABN}_Payroll",
     serial: int = LONGEST_SERIAL,

@@ -1,7 +1,7 @@
 """`lodge doctor` and `lodge ping`: does everything between here and the agency work, and if not, whose turn is it."""
 
 import asyncio
-from dataclasses import asdict
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -12,12 +12,14 @@ from pipeline.interfaces.cli.session import now, settings_of
 from pipeline.lodgment.errors import ConfigurationError, RefusedError
 
 if TYPE_CHECKING:
-    from pipeline.interfaces.cli.checks import Line, Scope
     from pipeline.interfaces.cli.conversation import Agencies, Sender
+    from pipeline.interfaces.cli.doctor.line import Line
+    from pipeline.interfaces.cli.doctor.visit import Scope
     from pipeline.lodgment.failures import Failure
     from pipeline.settings import Settings
 
 Answer = TypeVar("Answer")
+_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 SenderId = Annotated[str | None, typer.Option(help="Who ASIC knows as the sender; in the sandbox anybody.")]
 SenderType = Annotated[str | None, typer.Option(help="For example REGA, a registered agent.")]
 
@@ -30,29 +32,32 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     context: typer.Context,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask neither the agency nor its token service.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; skip what needs one.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of all lines, for machines.")] = False,
     sender_id: SenderId = None,
     sender_type: SenderType = None,
 ) -> None:
-    """Look at everything that lodging needs: settings, ledger, broker, keystore, clock, network, token, ping.
+    """Look at everything that lodging needs: settings, addresses, keys, ports, TLS, servers, clocks, a token, a ping.
 
-    Lodges nothing and stores nothing. Each line says what was found and, unless it is well, what to do and who does it.
-    The exit code is 1 if any line says fail.
+    Lodges nothing and writes nothing. Each line says pass, warn, fail or skip, what was found and, unless it is well,
+    why it matters, what to do and who can do it. The exit code is 1 if any line says fail.
     """
-    from pipeline.interfaces.cli.checks import Line, Scope, Verdict
+    from pipeline.interfaces.cli.doctor.line import Verdict
+    from pipeline.interfaces.cli.doctor.visit import Scope
 
+    loaded: Settings | ConfigurationError
     try:
-        settings = settings_of(context)
-        scope = Scope(offline, _sender(settings, sender_id, sender_type))
+        loaded = settings_of(context)
+        sender = _sender(loaded, sender_id, sender_type)
     except ConfigurationError as error:
-        lines = [Line("settings", Verdict.FAIL, f"{error} [{error.code}]")]
-        if not as_json:
-            _print(lines[0])
-    else:
-        lines = asyncio.run(_examine(settings, scope, quiet=as_json))
+        if not error.code.startswith("settings."):
+            raise
+        loaded, sender = error, None
+    lines = asyncio.run(_walked(loaded, Scope(offline, sender), quiet=as_json))
     if as_json:
-        print_json([asdict(line) for line in lines])
+        print_json([_plain(line) for line in lines])
+    else:
+        _summarise(lines)
     if any(line.verdict is Verdict.FAIL for line in lines):
         raise typer.Exit(1)
 
@@ -76,25 +81,46 @@ def ping(
     asyncio.run(_ping(settings, sender, credential))
 
 
-async def _examine(settings: "Settings", scope: "Scope", *, quiet: bool) -> "list[Line]":
-    from pipeline.interfaces.cli.checks import examine
+async def _walked(loaded: "Settings | ConfigurationError", scope: "Scope", *, quiet: bool) -> "list[Line]":
+    from pipeline.interfaces.cli.doctor.walk import walk
 
     lines = []
-    async for line in examine(settings, scope):
+    async for line in walk(loaded, scope):
         lines.append(line)
         if not quiet:
             _print(line)
     return lines
 
 
+def _plain(line: "Line") -> dict[str, object]:
+    """The line as docs/operations.md describes it."""
+    return {
+        "check": line.check,
+        "subject": line.subject,
+        "verdict": line.verdict,
+        "found": line.found,
+        "meaning": line.meaning,
+        "fix": line.fix,
+        "who": list(line.who),
+        "measured": dict(line.measured),
+    }
+
+
 def _print(line: "Line") -> None:
-    styles = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
     console = stdout()
-    console.print(f"{line.verdict.upper():<5}", style=styles[line.verdict], end="")
-    console.print(f"{line.check:<15}{shown(line.found)}", soft_wrap=True)
+    console.print(f"{line.verdict.upper():<5}", style=_STYLES[line.verdict], end="")
+    subject = f"{line.subject}: " if line.subject else ""
+    console.print(f"{line.check:<22}{shown(subject + line.found)}", soft_wrap=True)
+    if line.meaning:
+        console.print(f"{'':<27}= {line.meaning}", soft_wrap=True)
     if line.fix:
-        who = f" (acts: {line.who})" if line.who != "nobody" else ""
-        console.print(f"{'':<20}→ {shown(line.fix)}{who}", soft_wrap=True)
+        who = f" (acts: {' or '.join(role.replace('_', ' ') for role in line.who)})" if line.who else ""
+        console.print(f"{'':<27}→ {shown(line.fix)}{who}", soft_wrap=True)
+
+
+def _summarise(lines: "list[Line]") -> None:
+    counts = Counter(str(line.verdict) for line in lines)
+    stdout().print(", ".join(f"{counts[verdict]} {verdict}" for verdict in _STYLES), soft_wrap=True)
 
 
 async def _ping(settings: "Settings", sender: "Sender", wanted: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The judgements of `lodge doctor` and `lodge status` that need no server."""
+"""What `lodge status` shows, and how the screen shows anything, without a server."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from pipeline.interfaces.cli import checks
-from pipeline.interfaces.cli.checks import Verdict
 from pipeline.interfaces.cli.screen import shown, span
 from pipeline.interfaces.cli.status import Overview, rendered
 from pipeline.ledger.backlog import Overdue
@@ -34,28 +32,6 @@ def text_of(view: Overview) -> str:
     with console.capture() as capture:
         console.print(rendered(view))
     return capture.get()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "verdict", "words"),
-    [
-        (0, Verdict.PASS, "as the agency's"),
-        (30, Verdict.WARN, "30 s behind the agency's"),
-        (-30, Verdict.WARN, "30 s ahead of the agency's"),
-        (600, Verdict.FAIL, "10 min behind the agency's"),
-    ],
-)
-def test_a_clock_that_is_wrong_is_told_with_its_direction(seconds: int, verdict: Verdict, words: str) -> None:
-    line = checks.judge_clock(timedelta(seconds=seconds))
-    assert line.verdict is verdict
-    assert words in line.found
-
-
-@pytest.mark.parametrize(("days", "verdict"), [(300, Verdict.PASS), (20, Verdict.WARN), (-1, Verdict.FAIL)])
-def test_a_certificate_is_told_before_it_expires(days: int, verdict: Verdict) -> None:
-    line = checks.judge_expiry("ABRD:51824753556_Synthetic", NOW + timedelta(days=days), NOW)
-    assert line.verdict is verdict
-    assert bool(line.fix) is (verdict is not Verdict.PASS)
 
 
 def test_status_says_when_nobody_takes_what_is_due() -> None:
