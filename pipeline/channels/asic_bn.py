@@ -83,6 +83,11 @@ class AsicBusinessNames:
     def name(self) -> str:
         return NAME
 
+    @property
+    def needs_software_id(self) -> bool:
+        """The guide knows none (WIG 5.1)."""
+        return False
+
     def prepare(self, service: str, action: str, payload: bytes) -> bytes:
         """The message's `businessDocumentBody`, checked, in the form in which it is stored, sealed and sent.
 

@@ -44,6 +44,11 @@ class Channel(Protocol):
         """As jobs name it, for example `asic_bn`."""
         ...
 
+    @property
+    def needs_software_id(self) -> bool:
+        """Whether each lodgment carries the software id of its employer or agent; it is looked up at receive."""
+        ...
+
     def prepare(self, service: str, action: str, payload: bytes) -> bytes:
         """The payload in the form in which it is stored and sealed: checked, and canonical where it is XML.
 

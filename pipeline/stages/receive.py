@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
@@ -11,7 +11,7 @@ from pipeline.broker.messages import outcome_event, refusal_event
 from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.contract import Channel
 from pipeline.gateway.documents import DocumentStore
-from pipeline.ledger import artifacts, lodgments, outcomes, quarantine
+from pipeline.ledger import artifacts, lodgments, outcomes, quarantine, software_ids
 from pipeline.ledger.artifacts import NewArtifact
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.quarantine import Quarantined
@@ -21,6 +21,14 @@ from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
 from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.references import message_reference_number
 from pipeline.lodgment.states import NEXT_STEP, State, Step
+from pipeline.lodgment.subscription import (
+    Checked,
+    RegisteredId,
+    Subscription,
+    software_id_for,
+    subscription_of,
+    unused_id,
+)
 from pipeline.stages.contract import Context, Settled, onward
 
 log = structlog.get_logger(__name__)
@@ -34,6 +42,8 @@ class _Taken:
     job: LodgmentJob
     lodgment: Lodgment
     payload: bytes
+    subscription: Subscription | None
+    """Whose software id it goes under, where its channel carries one."""
 
     def same_as(self, other: Lodgment) -> bool:
         return self.lodgment.content_digest == other.content_digest
@@ -46,7 +56,7 @@ class _Refused:
 
 
 class Receive:
-    """The intake's use case. `credential` is the environment's default for jobs that name none.
+    """The intake's use case. `credential` and `product` are the defaults for jobs that name none.
 
     Documents of a batch are held up to `at_once` bytes, and one beyond: a batch of the largest would not fit in memory.
     """
@@ -54,11 +64,17 @@ class Receive:
     step = Step.RECEIVE
 
     def __init__(
-        self, context: Context, documents: DocumentStore, credential: str, at_once: int = 64 * 1024 * 1024
+        self,
+        context: Context,
+        documents: DocumentStore,
+        credential: str,
+        product: str | None = None,
+        at_once: int = 64 * 1024 * 1024,
     ) -> None:
         self._context = context
         self._documents = documents
         self._credential = credential
+        self._product = product
         self._at_once = at_once
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
@@ -83,10 +99,13 @@ class Receive:
         job = read_job(delivery.body)
         try:
             document = await self._documents.fetch(job.payload)
-            payload = self._channel(job).prepare(job.service, job.action, document.content)
+            channel = self._channel(job)
+            payload = channel.prepare(job.service, job.action, document.content)
+            whose = subscription_of(job, self._product) if channel.needs_software_id else None
+            carried = unused_id(job) if whose is None else None
         except JobRefusedError as error:
             raise JobRefusedError(error.code, error.problems, job.job_id) from error
-        return _Taken(delivery, job, self._row(job, job.content_digest(document.sha256)), payload)
+        return _Taken(delivery, job, self._row(job, job.content_digest(document.sha256), carried), payload, whose)
 
     def _channel(self, job: LodgmentJob) -> Channel:
         try:
@@ -95,7 +114,7 @@ class Receive:
             known = ", ".join(sorted(self._context.channels))
             raise JobRefusedError("job.channel", (f"channel: unknown; this pipeline has {known}",)) from None
 
-    def _row(self, job: LodgmentJob, digest: str) -> Lodgment:
+    def _row(self, job: LodgmentJob, digest: str, software_id: str | None) -> Lodgment:
         now = self._context.clock()
         lodgment_id = self._context.new_id()
         received = Lodgment(
@@ -111,7 +130,7 @@ class Receive:
             sender_type=job.sender.type,
             party_abn=job.party_abn(),
             credential=job.credential or self._credential,
-            software_id=job.software_id,
+            software_id=software_id,
             order_key=job.order_key,
             priority=job.priority,
             due_date=job.due_date,
@@ -129,7 +148,8 @@ class Receive:
         """All of the batch in one transaction: a payload is stored only with its row, a row only with its payload."""
         async with self._context.ledger.transaction() as tx:
             known = await lodgments.known_jobs(tx, list(taken))
-            fresh = [one for job_id, one in taken.items() if job_id not in known]
+            unknown = [one for job_id, one in taken.items() if job_id not in known]
+            fresh, without = await _with_software_ids(tx, unknown)
             added = await lodgments.add(tx, [NewLodgment(o.lodgment, o.job.stored_form(), o.job.labels) for o in fresh])
             if len(added) < len(fresh):
                 # Another intake stored some of these jobs since the look-up: its rows are the originals.
@@ -137,6 +157,7 @@ class Receive:
             new = [one for one in fresh if one.lodgment.id in added]
             await artifacts.add(tx, [_payload(one) for one in new])
             again = [known[job_id] for job_id, one in taken.items() if job_id in known and one.same_as(known[job_id])]
+            refused += without
             refused += [
                 _Refused(one.delivery, _conflict(job_id))
                 for job_id, one in taken.items()
@@ -179,6 +200,31 @@ class Receive:
 def _payload(one: _Taken) -> NewArtifact:
     row = one.lodgment
     return NewArtifact(row.payload_id, row.id, ArtifactKind.PAYLOAD, one.payload, row.received_at)
+
+
+async def _with_software_ids(tx: Tx, fresh: Sequence[_Taken]) -> tuple[list[_Taken], list[_Refused]]:
+    """The jobs with the ids that they go under, looked up for all of the batch at once; and those that have none.
+
+    Asked only of jobs that are not known yet: what was lodged keeps its id, whatever becomes of that later.
+    """
+    registered = await software_ids.registered(tx, {one.subscription for one in fresh if one.subscription is not None})
+    taken, refused = [], []
+    for one in fresh:
+        if one.subscription is None:
+            taken.append(one)
+            continue
+        try:
+            taken.append(_under(one, one.subscription, registered.get(one.subscription)))
+        except JobRefusedError as error:
+            refused.append(_Refused(one.delivery, error))
+    return taken, refused
+
+
+def _under(one: _Taken, whose: Subscription, registered: RegisteredId | None) -> _Taken:
+    software_id = software_id_for(one.job, whose, registered)
+    if registered is not None and registered.checked is Checked.ALLOWED:
+        log.warning("receive.software_id_allowed", lodgment=str(one.lodgment.id), job=one.job.job_id)
+    return replace(one, lodgment=replace(one.lodgment, software_id=software_id.digits))
 
 
 def _conflict(job_id: str) -> JobRefusedError:

@@ -8,6 +8,7 @@ from pipeline.gateway.documents import DocumentStore
 from pipeline.interfaces.cli.inputs import Found
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.job import JobRefusedError, LodgmentJob
+from pipeline.lodgment.subscription import unused_id
 
 
 @dataclass(slots=True)
@@ -67,6 +68,8 @@ async def _checked(job: LodgmentJob, channels: Mapping[str, Channel], documents:
         raise JobRefusedError("job.channel", (f"channel: unknown; this pipeline has {known}",))
     document = await documents.fetch(job.payload)
     channel.prepare(job.service, job.action, document.content)
+    if not channel.needs_software_id:
+        unused_id(job)
     return job.content_digest(document.sha256)
 
 
