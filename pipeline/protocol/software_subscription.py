@@ -34,8 +34,10 @@ def with_software_id(head: bytes, digits: str) -> bytes:
     Raises:
         XmlError: `subscription.shape` without exactly one Header with exactly one Security that holds something,
             `subscription.present` when the element is there already, `subscription.signed` when a signature covers
-            Security, Header or Envelope whole, `xml.doctype`, `xml.malformed`.
+            Security, Header or Envelope whole, `subscription.encoding`, `xml.doctype`, `xml.malformed`.
     """
+    if b"\0" in head[:4]:
+        raise XmlError("subscription.encoding", "the message must be in UTF-8")
     end = _Header(head).end_of_security()
     written = element(f"ssid:{_NAME}", escape_text(digits), declared={"ssid": Ns.SOFTWARE_SUBSCRIPTION})
     return b"".join((head[:end], written.encode(), head[end:]))
@@ -50,6 +52,7 @@ class _Header:
         self._headers = 0
         self._whole = False
         self._ends: list[int] = []
+        self._sealed = False
         self._around: set[str] = set()
         """Ids of the elements that the new one will stand in."""
         self._signed: set[str] = set()
@@ -67,7 +70,7 @@ class _Header:
             raise XmlError("xml.malformed", f"not well formed: {error}") from error
         if self._headers != 1 or not self._whole or len(self._ends) != 1:
             raise XmlError("subscription.shape", "the message must have one soap:Header, whole, with one wsse:Security")
-        if not self._head.startswith(b"</", self._ends[0]):
+        if not self._sealed:
             raise XmlError("subscription.shape", "wsse:Security is empty: the message must be sealed first")
         if self._signed & {"", *(f"#{name}" for name in self._around)}:
             raise XmlError("subscription.signed", "a signature covers the header whole, which the element would break")
@@ -75,6 +78,7 @@ class _Header:
 
     def _start(self, name: str, attributes: Mapping[str, str]) -> None:
         self._open.append(name)
+        self._sealed = self._sealed or (len(self._open) == 4 and self._open[2] == _SECURITY and self._in_header())
         at_header = len(self._open) == 2 and name == _ENVELOPES.get(self._open[0])
         self._headers += at_header
         if at_header or len(self._open) == 1 or self._is_security():
