@@ -15,7 +15,7 @@ import pytest
 from pipeline.interfaces.cli import main
 from tests.doubles.jobs import ABN
 
-AGENT_ABN = "150002568"
+AGENT_ABN = "11000002568"
 PRODUCT = ("--product", "Pay")
 
 
@@ -109,7 +109,7 @@ def test_a_file_of_clients_gets_ids_all_or_none(alone: Lodge, tmp_path: Path) ->
     assert left.code == 1
     for problem in (
         "clients.csv: line 2: abn: is no ABN: its check digits do not hold",
-        "clients.csv: line 4: abn: ABN 150002568 with product 'Pay' stands on line 3 already",
+        "clients.csv: line 4: abn: ABN 11000002568 with product 'Pay' stands on line 3 already",
         "clients.csv: line 5: wpn: must be an ABN (11 digits) or a withholding payer number (9 digits)",
         "clients.csv: line 7: note: must not begin with =",
         "4 problem(s): NOTHING was registered.",
