@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
@@ -43,6 +43,7 @@ def test_the_published_table_is_generated(number: int, digits: str) -> None:
 
 
 @given(st.integers(0, NUMBERS - 1))
+@settings(deadline=None)
 def test_every_number_makes_ten_digits_that_hold_and_keep_the_number(number: int) -> None:
     made = SoftwareId.of_number(number)
     assert len(made.digits) == 10
@@ -51,6 +52,7 @@ def test_every_number_makes_ten_digits_that_hold_and_keep_the_number(number: int
 
 
 @given(st.integers(0, NUMBERS - 1), st.integers(0, 9), st.integers(1, 9))
+@settings(deadline=None)
 def test_a_single_wrong_digit_never_holds(number: int, place: int, shift: int) -> None:
     digits = SoftwareId.of_number(number).digits
     wrong = str((int(digits[place]) + shift) % 10)
