@@ -106,6 +106,7 @@ def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings
         ),
         agency_certificates=_certificates(sbr2.agency_certificates),
         signed_responses=sbr2.signed_responses,
+        software_ids=sbr2.software_ids,
     )
 
 

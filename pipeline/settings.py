@@ -67,6 +67,7 @@ class Sbr2Settings(_Section):
         default=None, description="certificates (PEM) that pulled responses may be signed with; given: verified"
     )
     signed_responses: bool = Field(default=False, description="refuse pulled responses that are not signed")
+    software_ids: bool = Field(default=True, description="cloud software: every lodgment carries its software id")
     poll_first: timedelta = timedelta(seconds=60)
     poll_longest: timedelta = timedelta(minutes=15)
     late_after: timedelta = Field(default=timedelta(hours=24), description="from then on a missing outcome is told")

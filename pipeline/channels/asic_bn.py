@@ -87,6 +87,11 @@ class AsicBusinessNames:
     def checks_receipts(self) -> bool:
         return False
 
+    @property
+    def needs_software_id(self) -> bool:
+        """The guide knows none (WIG 5.1)."""
+        return False
+
     def prepare(self, job: LodgmentJob, document: Document, now: datetime) -> Prepared:  # noqa: ARG002  - the contract's signature
         """The message's `businessDocumentBody`, checked, in the form in which it is stored, sealed and sent.
 

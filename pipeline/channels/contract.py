@@ -105,6 +105,11 @@ class Channel(Protocol):
         """Whether replies are compared with the envelope that they answer."""
         ...
 
+    @property
+    def needs_software_id(self) -> bool:
+        """Whether each lodgment carries the software id of its employer or agent; it is looked up at receive."""
+        ...
+
     def prepare(self, job: LodgmentJob, document: Document, now: datetime) -> Prepared:
         """The document in the form in which it is stored and sealed: checked, and canonical where it is XML.
 

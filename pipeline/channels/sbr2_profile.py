@@ -73,6 +73,8 @@ class Sbr2Profile:
     policy: RetryPolicy = field(default_factory=usual_policy)
     agency_certificates: tuple[x509.Certificate, ...] = ()
     """The certificates that a pulled response may be signed with."""
+    software_ids: bool = True
+    """Whether lodgments carry the id of the software subscription, as those of cloud software must."""
     signed_responses: bool = False
     """Whether a pulled response without a signature is refused."""
     document_limit: int = 200 * 1024 * 1024

@@ -51,6 +51,10 @@ class Sbr2Stp:
     def checks_receipts(self) -> bool:
         return True
 
+    @property
+    def needs_software_id(self) -> bool:
+        return self._profile.software_ids
+
     def prepare(self, job: LodgmentJob, document: Document, now: datetime) -> Prepared:
         """The document, compressed once and for all, after it was found to be what the ATO would take.
 

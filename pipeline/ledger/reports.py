@@ -9,7 +9,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from pipeline.ledger import attempts, lodgments, operators, outcomes
+from pipeline.ledger import attempts, lodgments, operators, outcomes, software_ids
 from pipeline.ledger.lodgments import JobDocument
 from pipeline.ledger.operators import OperatorAction
 from pipeline.ledger.session import Tx
@@ -17,7 +17,9 @@ from pipeline.ledger.tables import HELD, lodgment, message_event
 from pipeline.lodgment.lodgment import Attempt, Lodgment
 from pipeline.lodgment.outcome import Attachment, MessageEvent, Severity
 from pipeline.lodgment.references import earliest_id
+from pipeline.lodgment.software_id import SoftwareId
 from pipeline.lodgment.states import State
+from pipeline.lodgment.subscription import RegisteredId
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Timeline:
     events: Sequence[MessageEvent]
     attachments: Sequence[Attachment]
     actions: Sequence[OperatorAction]
+    software_id: RegisteredId | None
+    """The lodgment's software id as it is registered now; None if it has none, or one that is not registered."""
 
 
 async def state_counts(tx: Tx, since: datetime) -> list[StateCount]:
@@ -92,7 +96,15 @@ async def timeline(tx: Tx, lodgment_id: UUID) -> Timeline | None:
         events=await outcomes.of(tx, lodgment_id),
         attachments=await outcomes.attachments_of(tx, lodgment_id),
         actions=await operators.of(tx, lodgment_id),
+        software_id=await _software_id(tx, found),
     )
+
+
+async def _software_id(tx: Tx, of: Lodgment) -> RegisteredId | None:
+    if of.software_id is None:
+        return None
+    found = SoftwareId(of.software_id)
+    return (await software_ids.by_id(tx, [found])).get(found)
 
 
 def _received(since: datetime, until: datetime | None = None) -> dict[str, object]:

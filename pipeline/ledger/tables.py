@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 
 from pipeline.lodgment.states import FINAL, State
+from pipeline.lodgment.subscription import Checked, Origin
 
 
 class ArtifactKind(StrEnum):
@@ -317,4 +318,32 @@ operator_action = sa.Table(
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("lodgment_id", Id, sa.ForeignKey("lodgment.id"), index=True),
     sa.Column("reason", sa.Text, nullable=False),
+)
+
+software_id = sa.Table(
+    "software_id",
+    metadata,
+    # Retired ones stay, so that no id is ever given to a second client: the ATO may still know the first by it.
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("product", sa.Text, nullable=False),
+    sa.Column("party", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("checked", sa.Text, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("note", sa.Text),
+    sa.Column("retired_at", Moment),
+    sa.Column("retired_by", sa.Text),
+    sa.Column("retired_reason", sa.Text),
+    sa.CheckConstraint(f"origin IN ({quoted(Origin)})", "origin"),
+    sa.CheckConstraint(f"checked IN ({quoted(Checked)})", "checked"),
+)
+ACTIVE = sa.text("retired_at IS NULL")
+sa.Index(
+    "software_id_active_key",
+    software_id.c.party,
+    software_id.c.product,
+    unique=True,
+    postgresql_where=ACTIVE,
+    sqlite_where=ACTIVE,
 )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from stdnum.au import abn as abn_rules
 
-from pipeline.lodgment.software_id import software_id_fault
+from pipeline.lodgment.software_id import form_fault
 
 INLINE_LIMIT = 256 * 1024
 """Bytes of payload that a job may carry itself; larger documents are passed by reference (claim check)."""
@@ -28,7 +28,7 @@ def _abn(value: str) -> str:
 
 
 def _software_id(value: str) -> str:
-    fault = software_id_fault(value)
+    fault = form_fault(value)
     if fault is not None:
         raise ValueError(fault)
     return value
@@ -149,7 +149,12 @@ class LodgmentJob(_Strict):
     credential: str | None = Field(
         default=None, max_length=200, description="id of the machine credential; omitted: the environment's default"
     )
-    software_id: Annotated[str, AfterValidator(_software_id)] | None = None
+    software_id: Annotated[str, AfterValidator(_software_id)] | None = Field(
+        default=None, description="best omitted: it is looked up; one that differs from what is registered is refused"
+    )
+    software_product: Annotated[str, Field(min_length=1, max_length=100, pattern=_ONE_LINE)] | None = Field(
+        default=None, description="the payroll product whose software id this goes under; omitted: the setting's"
+    )
     payload: Payload
     due_date: date | None = Field(default=None, description="the day by which the agency must have it")
     not_before: Annotated[AwareDatetime, AfterValidator(_moment)] | None = Field(
@@ -178,6 +183,9 @@ class LodgmentJob(_Strict):
     def content_digest(self, payload_sha256: str) -> str:
         """SHA-256, in hex, of what makes two jobs the same: every field, and the payload by its own digest."""
         fields = self.model_dump(mode="json", exclude={"payload"})
+        if self.software_product is None:
+            # Jobs were digested before there was this field, and must still be known when they are pushed again.
+            del fields["software_product"]
         fields["payload"] = {"sha256": payload_sha256, "media_type": self.payload.media_type}
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()

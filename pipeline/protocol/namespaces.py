@@ -25,6 +25,7 @@ class Ns(StrEnum):
     VANGUARD_FAULT = "http://vanguard.business.gov.au/2009/02"
     VANGUARD_RELATIONSHIP = "http://vanguard.business.gov.au/2016/03"
     KEYSTORE = "http://auth.abr.gov.au/credential/xsd/SBRCredentialStore"
+    SOFTWARE_SUBSCRIPTION = "http://sbr.gov.au/identifier/softwareSubscriptionId"
     ASIC_HEADER = "uri:business.document.header.types.asic.gov.au"
 
     def __call__(self, local_name: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
@@ -12,7 +12,7 @@ from pipeline.broker.messages import outcome_event, refusal_event
 from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.contract import Channel, Prepared
 from pipeline.gateway.documents import DocumentStore
-from pipeline.ledger import artifacts, lodgments, outcomes, payees, quarantine
+from pipeline.ledger import artifacts, lodgments, outcomes, payees, quarantine, software_ids
 from pipeline.ledger.artifacts import NewArtifact
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.quarantine import Quarantined
@@ -22,6 +22,14 @@ from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
 from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.references import message_reference_number
 from pipeline.lodgment.states import NEXT_STEP, State, Step
+from pipeline.lodgment.subscription import (
+    Checked,
+    RegisteredId,
+    Subscription,
+    software_id_for,
+    subscription_of,
+    unused_id,
+)
 from pipeline.stages.contract import Context, Settled, onward
 
 log = structlog.get_logger(__name__)
@@ -35,6 +43,8 @@ class _Taken:
     job: LodgmentJob
     lodgment: Lodgment
     prepared: Prepared
+    subscription: Subscription | None
+    """Whose software id it goes under, where its channel carries one."""
 
     def same_as(self, other: Lodgment) -> bool:
         return self.lodgment.content_digest == other.content_digest
@@ -47,7 +57,7 @@ class _Refused:
 
 
 class Receive:
-    """The intake's use case. `credential` is the environment's default for jobs that name none.
+    """The intake's use case. `credential` and `product` are the defaults for jobs that name none.
 
     Documents of a batch are held up to `at_once` bytes, and one beyond: a batch of the largest would not fit in memory.
     """
@@ -55,11 +65,17 @@ class Receive:
     step = Step.RECEIVE
 
     def __init__(
-        self, context: Context, documents: DocumentStore, credential: str, at_once: int = 64 * 1024 * 1024
+        self,
+        context: Context,
+        documents: DocumentStore,
+        credential: str,
+        product: str | None = None,
+        at_once: int = 64 * 1024 * 1024,
     ) -> None:
         self._context = context
         self._documents = documents
         self._credential = credential
+        self._product = product
         self._at_once = at_once
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
@@ -89,9 +105,12 @@ class Receive:
             else:
                 # A document by reference may be large; heartbeats must not wait for it.
                 prepared, sha256 = await asyncio.to_thread(self._prepare, channel, job)
+            whose = subscription_of(job, self._product) if channel.needs_software_id else None
+            carried = unused_id(job) if whose is None else None
         except JobRefusedError as error:
             raise JobRefusedError(error.code, error.problems, job.job_id) from error
-        return _Taken(delivery, job, self._row(job, job.content_digest(sha256), prepared), prepared)
+        row = self._row(job, job.content_digest(sha256), prepared, carried)
+        return _Taken(delivery, job, row, prepared, whose)
 
     def _prepare(self, channel: Channel, job: LodgmentJob) -> tuple[Prepared, str]:
         """The document as it will be sent, and the SHA-256 of the producer's own."""
@@ -110,7 +129,7 @@ class Receive:
             known = ", ".join(sorted(self._context.channels))
             raise JobRefusedError("job.channel", (f"channel: unknown; this pipeline has {known}",)) from None
 
-    def _row(self, job: LodgmentJob, digest: str, prepared: Prepared) -> Lodgment:
+    def _row(self, job: LodgmentJob, digest: str, prepared: Prepared, software_id: str | None) -> Lodgment:
         now = self._context.clock()
         lodgment_id = self._context.new_id()
         received = Lodgment(
@@ -126,7 +145,7 @@ class Receive:
             sender_type=job.sender.type,
             party_abn=job.party_abn(),
             credential=job.credential or self._credential,
-            software_id=job.software_id,
+            software_id=software_id,
             order_key=prepared.order_key or job.order_key,
             priority=job.priority,
             due_date=job.due_date,
@@ -145,7 +164,8 @@ class Receive:
         """All of the batch in one transaction: a payload is stored only with its row, a row only with its payload."""
         async with self._context.ledger.transaction() as tx:
             known = await lodgments.known_jobs(tx, list(taken))
-            fresh = [one for job_id, one in taken.items() if job_id not in known]
+            unknown = [one for job_id, one in taken.items() if job_id not in known]
+            fresh, without = await _with_software_ids(tx, unknown)
             added = await lodgments.add(tx, [NewLodgment(o.lodgment, o.job.stored_form(), o.job.labels) for o in fresh])
             if len(added) < len(fresh):
                 # Another intake stored some of these jobs since the look-up: its rows are the originals.
@@ -154,6 +174,7 @@ class Receive:
             await artifacts.add(tx, [_payload(one) for one in new])
             await payees.add(tx, [(one.lodgment.id, one.prepared.payees) for one in new])
             again = [known[job_id] for job_id, one in taken.items() if job_id in known and one.same_as(known[job_id])]
+            refused += without
             refused += [
                 _Refused(one.delivery, _conflict(job_id))
                 for job_id, one in taken.items()
@@ -196,6 +217,31 @@ class Receive:
 def _payload(one: _Taken) -> NewArtifact:
     row = one.lodgment
     return NewArtifact(row.payload_id, row.id, ArtifactKind.PAYLOAD, one.prepared.content, row.received_at)
+
+
+async def _with_software_ids(tx: Tx, fresh: Sequence[_Taken]) -> tuple[list[_Taken], list[_Refused]]:
+    """The jobs with the ids that they go under, looked up for all of the batch at once; and those that have none.
+
+    Asked only of jobs that are not known yet: what was lodged keeps its id, whatever becomes of that later.
+    """
+    registered = await software_ids.registered(tx, {one.subscription for one in fresh if one.subscription is not None})
+    taken, refused = [], []
+    for one in fresh:
+        if one.subscription is None:
+            taken.append(one)
+            continue
+        try:
+            taken.append(_under(one, one.subscription, registered.get(one.subscription)))
+        except JobRefusedError as error:
+            refused.append(_Refused(one.delivery, error))
+    return taken, refused
+
+
+def _under(one: _Taken, whose: Subscription, registered: RegisteredId | None) -> _Taken:
+    software_id = software_id_for(one.job, whose, registered)
+    if registered is not None and registered.checked is Checked.ALLOWED:
+        log.warning("receive.software_id_allowed", lodgment=str(one.lodgment.id), job=one.job.job_id)
+    return replace(one, lodgment=replace(one.lodgment, software_id=software_id.digits))
 
 
 def _conflict(job_id: str) -> JobRefusedError:

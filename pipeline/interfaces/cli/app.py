@@ -17,6 +17,7 @@ from pipeline.interfaces.cli import (
     run,
     sandbox,
     schema,
+    software_ids,
     status,
     submit,
     tokens,
@@ -24,7 +25,21 @@ from pipeline.interfaces.cli import (
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError, PipelineError
 
 DONE, NOT_AS_IT_MUST_BE, BAD_USAGE = 0, 1, 2
-_THEMES = (submit, run, example, status, explain, operate, quarantine, tokens, diagnose, sandbox, database, schema)
+_THEMES = (
+    submit,
+    run,
+    example,
+    status,
+    explain,
+    operate,
+    quarantine,
+    tokens,
+    software_ids,
+    diagnose,
+    sandbox,
+    database,
+    schema,
+)
 
 
 def build() -> typer.Typer:

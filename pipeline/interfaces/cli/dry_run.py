@@ -12,8 +12,9 @@ from urllib.parse import quote
 from pipeline.bootstrap import Parts, open_keyring, opened
 from pipeline.interfaces.cli.in_process import push, working
 from pipeline.interfaces.cli.screen import write_private
+from pipeline.interfaces.cli.session import reading
 from pipeline.keyring import Keyring
-from pipeline.ledger import artifacts, lodgments, tokens
+from pipeline.ledger import artifacts, lodgments, quarantine, software_ids, tokens
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.job import LodgmentJob
@@ -29,6 +30,7 @@ from pipeline.settings import EnvironmentSettings, Settings
 from workers.process import Worker
 
 _LOOK_EVERY = 0.1
+_ALL = 10_000_000
 _VERIFIED = "sealed, both signatures verified"
 
 
@@ -60,16 +62,21 @@ async def seal_only(
     _make(out)
     with tempfile.TemporaryDirectory(prefix="lodge-dry-run-") as folder:
         async with opened(_apart(settings, environment, Path(folder))) as parts:
+            if any(channel.needs_software_id for channel in parts.context.channels.values()):
+                await _copy_software_ids(settings, parts)
             async with working(parts, (Worker.INTAKE,)) as stop:
                 # The envelope does not depend on it, and a dry run does not wait.
                 pushed = await push(parts, (job.model_copy(update={"not_before": None}) for job in jobs))
                 rows = await _settled(parts, pushed, stop, lambda _: True)
+            refused = await _refused(parts)
+            pushed = [job_id for job_id in pushed if job_id not in refused]
             if offline:
                 await _hand_out_tokens(parts, rows)
             async with working(parts, (Worker.TOKEN, Worker.SIGNER)) as stop:
                 rows = await _settled(parts, pushed, stop, _is_through)
             keyring = open_keyring(environment)
-            return [await _judged(parts, keyring, row, out, on_sealed, offline=offline) for row in rows]
+            judged = [await _judged(parts, keyring, row, out, on_sealed, offline=offline) for row in rows]
+            return [*judged, *(Sealed(job_id, f"NOT taken, {why}", good=False) for job_id, why in refused.items())]
 
 
 def _make(out: Path) -> None:
@@ -97,14 +104,30 @@ def _is_through(row: Lodgment) -> bool:
     return row.state in {State.SEALED, State.HELD} or (row.state is State.PARKED and not waits_for_token)
 
 
+async def _copy_software_ids(settings: Settings, parts: Parts) -> None:
+    """The registered software ids, without which nothing would be taken here that the real ledger takes."""
+    async with reading(settings) as tx:
+        ids = await software_ids.list_(tx, "", _ALL, product=None, retired=False)
+    async with parts.ledger.transaction() as tx:
+        await software_ids.add(tx, ids)
+
+
+async def _refused(parts: Parts) -> dict[str, str]:
+    """The jobs that the intake refused, with the reason."""
+    async with parts.ledger.transaction(read_only=True) as tx:
+        kept = await quarantine.list_(tx, _ALL)
+    return {one.job_id: f"{one.code}: {one.reason}" for one in kept if one.job_id is not None}
+
+
 async def _settled(
     parts: Parts, job_ids: Sequence[str], stop: asyncio.Event, done: Callable[[Lodgment], bool]
 ) -> list[Lodgment]:
-    """The lodgments of these jobs, once all are there and `done`."""
+    """The lodgments of these jobs, once all that were not refused are there and `done`."""
     while True:
         async with parts.ledger.transaction(read_only=True) as tx:
             known = await lodgments.known_jobs(tx, job_ids)
-        if stop.is_set() or (len(known) == len(job_ids) and all(map(done, known.values()))):
+            refused = await quarantine.count(tx)
+        if stop.is_set() or (len(known) + refused >= len(job_ids) and all(map(done, known.values()))):
             return [known[job_id] for job_id in job_ids if job_id in known]
         await asyncio.sleep(_LOOK_EVERY)
 

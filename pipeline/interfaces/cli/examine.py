@@ -9,6 +9,7 @@ from pipeline.interfaces.cli.inputs import Found
 from pipeline.interfaces.cli.session import now
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.job import JobRefusedError, LodgmentJob
+from pipeline.lodgment.subscription import unused_id
 
 
 @dataclass(slots=True)
@@ -72,6 +73,8 @@ def _checked(job: LodgmentJob, channels: Mapping[str, Channel], documents: Docum
         except JobRefusedError:
             document.checked()  # not the document that was meant: that is the better explanation
             raise
+        if not channel.needs_software_id:
+            unused_id(job)
         return job.content_digest(document.checked())
 
 

@@ -144,7 +144,6 @@ def _what(story: "Timeline", moment: datetime) -> list[tuple[str, str]]:
     row = story.lodgment
     age = span(moment - row.received_at)
     sent = f"first {when(row.sent_at)}, {row.attempts} attempt(s)" if row.sent_at else "never: no byte has left"
-    software = f", software {row.software_id}" if row.software_id else ""
     return [
         ("lodgment", str(row.id)),
         (
@@ -156,7 +155,8 @@ def _what(story: "Timeline", moment: datetime) -> list[tuple[str, str]]:
         ("job", row.job_id),
         ("what", f"{row.channel} {row.service}/{row.action} in {row.environment}"),
         ("for", f"ABN {row.party_abn}, sender {row.sender_id} ({row.sender_type})"),
-        ("credential", f"{row.credential}{software}"),
+        ("credential", row.credential),
+        ("software id", _software_id(story)),
         ("received", f"{when(row.received_at)} ({age} ago)"),
         ("sent", sent),
         ("finished", when(row.finished_at) if row.finished_at else ""),
@@ -166,6 +166,21 @@ def _what(story: "Timeline", moment: datetime) -> list[tuple[str, str]]:
         ("order key", row.order_key or ""),
         ("labels", ", ".join(f"{key}={value}" for key, value in story.document.labels.items())),
     ]
+
+
+def _software_id(story: "Timeline") -> str:
+    """The id that it goes under, and where that comes from."""
+    from pipeline.lodgment.subscription import Checked
+
+    digits, found = story.lodgment.software_id, story.software_id
+    if digits is None:
+        return ""
+    if found is None:
+        return f"{digits}, given by the job; this channel carries none, so it was not looked up"
+    allowed = "" if found.checked is Checked.CONTROL_DIGIT else ", allowed although its control digit fails"
+    retired = "" if found.retired_at is None else f"; retired since, {when(found.retired_at)}: {found.retired_reason}"
+    source = f"{found.origin} by {found.created_by} {when(found.created_at)}"
+    return f"{digits}, registered for {found.whose}, {source}{allowed}{retired}"
 
 
 def _attempt(attempt: "Attempt") -> tuple[object, ...]:

@@ -44,8 +44,8 @@ async def opened_ledger(settings: "Settings") -> "AsyncIterator[Ledger]":
 
     file = embedded_file(settings)
     if file is not None and not file.exists():
-        text = f"ledger: there is none at {file} yet; `lodge submit` makes it, or set LODGE_HOME to where it is"
-        raise ConfigurationError("ledger.none", text)
+        text = f"ledger: there is none at {file} yet; `lodge submit` or `lodge db upgrade` makes it"
+        raise ConfigurationError("ledger.none", f"{text}, or set LODGE_HOME to where it is")
     ledger = open_ledger(settings)
     try:
         await ledger.check()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def receive(bench: "Bench", at_once: int) -> Receive:
-    return Receive(bench.context(), DocumentStore((), 50_000_000), "", at_once)
+    return Receive(bench.context(), DocumentStore((), 50_000_000), "", at_once=at_once)
 
 
 def pushed(*jobs: bytes) -> list[Delivery]:

@@ -49,7 +49,7 @@ def test_takes_a_complete_job_and_schema_agrees() -> None:
         ({"job_id": "a b"}, "job_id", "pattern"),
         ({"employer": {"abn": "51824753557"}}, "employer.abn", "check digits"),
         ({"employer": {}}, "employer", "exactly one of abn and wpn"),
-        ({"software_id": "1234567890"}, "software_id", "control digit must be 5"),
+        ({"software_id": "123456789"}, "software_id", "exactly 10 digits"),
         ({"priority": 11}, "priority", "less than or equal to 9"),
         ({"not_before": "2026-11-23T10:00:00"}, "not_before", "timezone"),
         ({"not_before": "9999-12-31T23:59:59-12:00"}, "not_before", "exists in UTC"),
