@@ -6,7 +6,7 @@ import re
 
 import pytest
 import xmlsec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 from signxml.exceptions import SignXMLException
@@ -95,6 +95,7 @@ def digests_by_xmlsec(message: Sealed) -> list[str]:
     return [node.text or "" for node in template.iter(Ns.DS("DigestValue"))]
 
 
+@settings(deadline=None)
 @given(UNITS, st.sampled_from(ASSERTIONS))
 def test_xmlsec_verifies_whatever_is_signed_without_an_attachment(unit: Unit, assertion: bytes) -> None:
     message = signed(unit, assertion)
@@ -107,6 +108,7 @@ def signed(unit: Unit, assertion: bytes) -> Sealed:
     return Sealed(signed_envelope(unit, make_credential(), identity, (), "n1"), (), make_credential())
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=300), st.sampled_from(ASSERTIONS))
 def test_signxml_verifies_a_push_with_its_attachment(content: bytes, assertion: bytes) -> None:
     message = sealed(content=content, assertion=assertion)

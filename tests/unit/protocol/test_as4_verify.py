@@ -11,6 +11,8 @@ import xmlsec
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lxml import etree
 
 from pipeline.protocol.algorithms import Algorithm
@@ -494,3 +496,26 @@ def test_every_truncation_of_an_envelope_is_refused() -> None:
     message = sealed()
     for end in range(0, len(message.envelope.soap), 13):
         assert refusal(message.with_envelope(message.envelope.soap[:end])) == "as4.xml"
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 20_000),
+    st.integers(0, 40),
+    st.one_of(st.binary(min_size=1, max_size=6), st.sampled_from((b"<!-- -->", b"<?x?>", b' Id="body-n1"', b"<a/>"))),
+)
+def test_a_damaged_message_is_refused_or_says_what_the_whole_one_said(start: int, removed: int, put_in: bytes) -> None:
+    message = sealed()
+    soap, whole = message.envelope.soap, message.verify()
+    start %= len(soap)
+    damaged = message.with_envelope(soap[:start] + put_in + soap[start + removed :])
+    try:
+        verified = damaged.verify()
+    except As4SignatureError:
+        return
+    assert (verified.messaging, verified.assertion, verified.body, verified.attachments) == (
+        whole.messaging,
+        whole.assertion,
+        whole.body,
+        whole.attachments,
+    )
