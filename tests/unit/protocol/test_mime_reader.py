@@ -117,6 +117,8 @@ def test_reads_a_message_with_bare_line_feeds_and_keeps_a_carriage_return_at_the
         'multipart/related; charset=UTF-8; boundary="b1"',
         'multipart/related;\r\n\tboundary="b1";\r\n type="text/xml"',
         'multipart/mixed; boundary="b1"',
+        'multipart/related; type="a; boundary=b2; \\"c"; boundary=b1; boundary=b2',
+        'multipart/related; ; nonsense; boundary="\\b1"',
     ],
 )
 def test_reads_the_content_type_in_every_style(content_type: str) -> None:
@@ -259,6 +261,38 @@ def test_reads_what_another_library_writes() -> None:
 def test_the_root_part_alone_is_found_in_a_large_body() -> None:
     large = WHOLE.replace(GZIP, bytes(300_000))
     assert root_part(TYPE, large) == ROOT
+
+
+HEADER_PIECES = st.sampled_from(
+    (
+        "boundary=",
+        "b1",
+        '"',
+        "boundary*=",
+        "utf-8''b1",
+        "boundary*0=",
+        "*1*=",
+        "\\",
+        "\r\n",
+        ";",
+        "start=",
+        "<",
+        "é",
+        "\0",
+        " ",
+    )
+)
+
+
+@settings(deadline=None)
+@given(st.lists(HEADER_PIECES, max_size=9), st.lists(HEADER_PIECES, max_size=9))
+def test_no_header_breaks_the_reader(content_type: list[str], header: list[str]) -> None:
+    part = b"--b1\r\nContent-Type: " + "".join(header).encode() + b"\r\n\r\nx\r\n--b1--"
+    for named, body in ((f"multipart/related;{''.join(content_type)}", WHOLE), ("multipart/related;boundary=b1", part)):
+        try:
+            read(body, named)
+        except MimeError:
+            continue
 
 
 @settings(deadline=None)
