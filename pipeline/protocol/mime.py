@@ -47,7 +47,7 @@ def read_package(content_type: str, pieces: Iterable[bytes], bounds: Bounds = DE
         MimeError: `mime.boundary`, `mime.root`, `mime.encoding`, and all that `RelatedReader` finds.
     """
     outer = content_type_of(content_type)
-    if outer.get_content_maintype() != "multipart":
+    if not outer.media_type.startswith("multipart/"):
         return Package(_bounded(pieces, bounds.part_bytes))
     reader = RelatedReader(content_type, bounds)
     starts: list[PartStart] = []
@@ -67,7 +67,7 @@ def read_package(content_type: str, pieces: Iterable[bytes], bounds: Bounds = DE
         head = starts.pop()
         parts.append(Attachment(head.content_id, head.media_type, _decoded(head, b"".join(contents.pop()))))
     parts.reverse()
-    root = _root(parts, outer.get_param("start"))
+    root = _root(parts, outer.parameters.get("start"))
     return Package(root.content, tuple(part for part in parts if part is not root))
 
 
@@ -92,8 +92,8 @@ def _bounded(pieces: Iterable[bytes], limit: int) -> bytes:
     return b"".join(collected)
 
 
-def _root(parts: list[Attachment], start: object) -> Attachment:
-    if not isinstance(start, str):
+def _root(parts: list[Attachment], start: str | None) -> Attachment:
+    if start is None:
         return parts[0]
     wanted = bare_id(start)
     found = next((part for part in parts if part.content_id == wanted), None)

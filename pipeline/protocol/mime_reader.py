@@ -7,8 +7,8 @@ message is whole only if its closing delimiter came.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.message import Message
 from enum import Enum, auto
 
 _DELIMITER = rb"(?:\A|\n)--%b(--)?[ \t]{0,160}(\r?\n|\Z)"
@@ -17,6 +17,8 @@ _LONGEST_LINE = 256
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _ONCE = ("content-id", "content-type", "content-transfer-encoding")
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))', re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 """RFC 2046, 5.1.1."""
 
@@ -65,11 +67,21 @@ class _At(Enum):
     EPILOGUE = auto()
 
 
-def content_type_of(value: str) -> Message:
-    """A Content-Type header, to be asked for its parameters."""
-    message = Message()
-    message["Content-Type"] = value.replace("\r", " ").replace("\n", " ")
-    return message
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """A Content-Type header: media type and names of parameters in lower case, values without quotes."""
+
+    media_type: str
+    parameters: Mapping[str, str]
+
+
+def content_type_of(value: str) -> ContentType:
+    """A Content-Type in any style (RFC 2045, 5.1). Of a parameter that stands twice the first counts."""
+    media_type, _, rest = value.partition(";")
+    parameters: dict[str, str] = {}
+    for name, quoted, bare in _PARAMETER.findall(f";{rest}"):
+        parameters.setdefault(name.lower(), _ESCAPED.sub(r"\1", quoted) or bare)
+    return ContentType(media_type.strip().lower(), parameters)
 
 
 def bare_id(value: str) -> str:
@@ -83,7 +95,7 @@ def boundary_of(content_type: str) -> str:
     Raises:
         MimeError: `mime.boundary`: there is none, or RFC 2046 does not allow it.
     """
-    boundary = content_type_of(content_type).get_boundary()
+    boundary = content_type_of(content_type).parameters.get("boundary")
     if boundary is None or not _BOUNDARY.fullmatch(boundary):
         raise MimeError("mime.boundary", "a multipart message without a usable boundary (RFC 2046, 5.1.1)")
     return boundary
@@ -188,7 +200,7 @@ class RelatedReader:
             if content_id in self._ids:
                 raise MimeError("mime.duplicate-id", "two parts have the same Content-ID")
             self._ids.add(content_id)
-        media_type = content_type_of(fields.get("content-type", "text/plain")).get_content_type()
+        media_type = content_type_of(fields.get("content-type", "text/plain")).media_type
         return PartStart(content_id, media_type, fields.get("content-transfer-encoding", "binary").strip().lower())
 
     def _content(self, *, final: bool) -> tuple[bytes, bool]:

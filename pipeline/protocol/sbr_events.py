@@ -12,9 +12,10 @@ from lxml import etree
 
 from pipeline.lodgment.outcome import Severity
 from pipeline.protocol.namespaces import Ns
-from pipeline.protocol.xml import XmlError, local_name
+from pipeline.protocol.xml import XmlError
 
 ITEM_LIMIT = 500_000
+_EVENT, _ITEM = Ns.SBR_EVENT("Event"), Ns.SBR_EVENT("EventItem")
 _PIECE = 64 * 1024
 _DECLARATION = re.compile(rb"\xef\xbb\xbf|<\?xml\s[^>]*\?>")
 _ENCODING = re.compile(rb"""encoding\s*=\s*["']\s*(?!utf-8|us-ascii)""", re.IGNORECASE)
@@ -65,19 +66,19 @@ def read_events(document: bytes) -> Iterator[SbrEvent]:
         if _ENCODING.search(declaration):
             raise XmlError("events.encoding", "the events must be in UTF-8")
     # Inside an element a DOCTYPE is a syntax error, and so is an end tag that would close the wrapper.
-    parser = etree.XMLPullParser(events=("end",), resolve_entities=False, no_network=True)
+    parser = etree.XMLPullParser(events=("end",), tag=(_EVENT, _ITEM), resolve_entities=False, no_network=True)
     items: list[EventItem] = []
     total, found = 0, False
     for node in _ended(parser, document):
-        if node.tag == Ns.SBR_EVENT("EventItem"):
+        if node.tag == _ITEM:
             items.append(_item(node))
             total += 1
             if total > ITEM_LIMIT:
                 raise XmlError("events.too-many", f"more than {ITEM_LIMIT} event items")
             node.clear()
-        elif node.tag == Ns.SBR_EVENT("Event"):
+        else:
             found = True
-            yield SbrEvent(_severity(_child_text(node, "MaximumSeverity.Code")), tuple(items))
+            yield SbrEvent(_severity(_Children(node).text("MaximumSeverity.Code")), tuple(items))
             items = []
             node.clear()
     if not found:
@@ -101,41 +102,47 @@ def _ended(parser: etree.XMLPullParser, document: bytes) -> Iterator[etree._Elem
         raise XmlError("xml.malformed", f"the events are not well formed: {error}") from error
 
 
+class _Children:
+    """The children of an element by name. SBR names grow to the left: `Error.Code` may be `Message.Error.Code`."""
+
+    def __init__(self, node: etree._Element) -> None:
+        self._nodes = {one.tag.rpartition("}")[2]: one for one in node.iterchildren("*")}
+
+    def text(self, name: str) -> str:
+        found = self._find(name)
+        if found is None:
+            return ""
+        return ("".join(map(str, found.itertext("*"))) if len(found) else found.text or "").strip()
+
+    def each(self, name: str) -> Iterator["_Children"]:
+        """The elements in the list `name`."""
+        found = self._find(name)
+        return iter(()) if found is None else (_Children(one) for one in found.iterchildren("*"))
+
+    def _find(self, name: str) -> etree._Element | None:
+        if name in self._nodes:
+            return self._nodes[name]
+        return next((node for longer, node in self._nodes.items() if longer.endswith(f".{name}")), None)
+
+
 def _item(node: etree._Element) -> EventItem:
-    code = _child_text(node, "Error.Code")
+    said = _Children(node)
+    code = said.text("Error.Code")
     if not code:
         raise XmlError("events.code", "an event item has no error code")
-    parameters, locations = _children(node, "Parameters"), _children(node, "Locations")
     return EventItem(
         code=code,
-        severity=_severity(_child_text(node, "Severity.Code")),
-        short_description=_child_text(node, "Short.Description"),
-        detailed_description=_child_text(node, "Detailed.Description"),
+        severity=_severity(said.text("Severity.Code")),
+        short_description=said.text("Short.Description"),
+        detailed_description=said.text("Detailed.Description"),
         parameters=tuple(
-            (_child_text(one, "Parameter.Identifier"), _child_text(one, "Parameter.Text")) for one in parameters
+            (one.text("Parameter.Identifier"), one.text("Parameter.Text")) for one in said.each("Parameters")
         ),
         locations=tuple(
-            EventLocation(
-                _child_text(one, "Location.Instance.Identifier") or None,
-                _child_text(one, "Location.Path.Text") or None,
-            )
-            for one in locations
+            EventLocation(one.text("Location.Instance.Identifier") or None, one.text("Location.Path.Text") or None)
+            for one in said.each("Locations")
         ),
     )
-
-
-def _children(node: etree._Element, name: str) -> list[etree._Element]:
-    return [below for one in node.iterchildren("*") if _is(one, name) for below in one.iterchildren("*")]
-
-
-def _child_text(node: etree._Element, name: str) -> str:
-    found = next((one for one in node.iterchildren("*") if _is(one, name)), None)
-    return "" if found is None else "".join(map(str, found.itertext("*", with_tail=True))).strip()
-
-
-def _is(node: etree._Element, name: str) -> bool:
-    """SBR names grow to the left: `Error.Code` is `Message.Event.Item.Error.Code` in older schemas."""
-    return f".{local_name(node)}".endswith(f".{name}")
 
 
 def _severity(text: str) -> Severity:

@@ -346,6 +346,7 @@ def test_reads_the_root_part_of_a_multipart_reply() -> None:
         ('multipart/related; boundary="b=1"', b"--b=1\r\nno header end"),
         multipart(reply(), start='; start="<other>"'),
         multipart(b"a", encoding="base64"),
+        ('multipart/related; boundary="b=1"', b"--b=1\r\n\r\n" + reply() + b"\r\n--b=1-"),
     ],
 )
 def test_a_damaged_multipart_reply_is_unknown(content_type: str, body: bytes) -> None:

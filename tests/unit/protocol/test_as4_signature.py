@@ -6,11 +6,11 @@ import re
 
 import pytest
 import xmlsec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
-from signxml import SignatureConfiguration, XMLVerifier
 from signxml.exceptions import SignXMLException
+from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from pipeline.protocol.algorithms import Algorithm, TokenProfile
 from pipeline.protocol.as4_signature import (
@@ -95,6 +95,7 @@ def digests_by_xmlsec(message: Sealed) -> list[str]:
     return [node.text or "" for node in template.iter(Ns.DS("DigestValue"))]
 
 
+@settings(deadline=None)
 @given(UNITS, st.sampled_from(ASSERTIONS))
 def test_xmlsec_verifies_whatever_is_signed_without_an_attachment(unit: Unit, assertion: bytes) -> None:
     message = signed(unit, assertion)
@@ -107,6 +108,7 @@ def signed(unit: Unit, assertion: bytes) -> Sealed:
     return Sealed(signed_envelope(unit, make_credential(), identity, (), "n1"), (), make_credential())
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=300), st.sampled_from(ASSERTIONS))
 def test_signxml_verifies_a_push_with_its_attachment(content: bytes, assertion: bytes) -> None:
     message = sealed(content=content, assertion=assertion)
@@ -156,8 +158,8 @@ def test_the_security_header_holds_assertion_certificate_and_one_signature_in_th
 def test_the_signature_says_what_the_profile_says() -> None:
     signature = signature_of(parse(sealed().envelope.soap))
     info = signature[0]
-    assert [node.get("Algorithm") for node in info[:2]] == [Algorithm.EXCLUSIVE_C14N, Algorithm.RSA_SHA256]
-    written = [(node.get("URI"), node[0][0].get("Algorithm"), node[1].get("Algorithm")) for node in info[2:]]
+    assert [node.get("Algorithm") for node in list(info)[:2]] == [Algorithm.EXCLUSIVE_C14N, Algorithm.RSA_SHA256]
+    written = [(node.get("URI"), node[0][0].get("Algorithm"), node[1].get("Algorithm")) for node in list(info)[2:]]
     assert written == [
         ("#messaging-n1", Algorithm.EXCLUSIVE_C14N, Algorithm.SHA256),
         ("#assertion-n1", Algorithm.EXCLUSIVE_C14N, Algorithm.SHA256),
@@ -171,7 +173,7 @@ def test_the_signature_says_what_the_profile_says() -> None:
 def test_the_fragments_on_the_wire_are_their_own_canonical_form() -> None:
     soap = sealed().envelope.soap
     root = parse(soap)
-    for node in (*root[0][:1], *root[0][1][1:], root[1]):
+    for node in (root[0][0], root[0][1][1], root[0][1][2], root[1]):
         assert canonical(node) in soap, node.tag
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from lxml import etree
 
 from pipeline.protocol.as4_signature import plain_envelope
@@ -29,6 +29,7 @@ from tests.doubles.as4 import MESSAGE_ID, NOW, push
 from tests.doubles.ebms3_units import UNITS, XML_TEXT
 
 
+@settings(deadline=None)
 @given(UNITS, XML_TEXT)
 def test_any_message_is_its_own_canonical_form_and_is_read_back_the_same(unit: Unit, element_id: str) -> None:
     header, part = messaging(unit, element_id)

@@ -1,6 +1,8 @@
 """Receipts, errors and answers as other people's servers write them."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.protocol.ebms3 import Ebms3Error, ErrorSeverity, ErrorSignal, Receipt, UserMessage
 from pipeline.protocol.ebms3_payloads import payloads
@@ -240,3 +242,22 @@ def test_refuses_parts_that_are_not_attachments_of_their_own(href: str | None, c
             (attachment(),),
         )
     assert caught.value.code == f"ebms.payload.{code}"
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([signal("<eb:Receipt/>"), error(), envelope(USER), envelope("", FAULT)]),
+    st.integers(0, 2_000),
+    st.integers(0, 40),
+    st.one_of(
+        st.binary(max_size=6), st.sampled_from((b"<eb:Error/>", b"<!-- -->", b"<![CDATA[]]>", b"<?x?>", b'x=""'))
+    ),
+)
+def test_a_damaged_envelope_is_read_or_refused_but_never_breaks_the_reader(
+    document: bytes, start: int, removed: int, put_in: bytes
+) -> None:
+    start %= len(document)
+    try:
+        read_envelope(document[:start] + put_in + document[start + removed :])
+    except (XmlError, Ebms3Error):
+        return

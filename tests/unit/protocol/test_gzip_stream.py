@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.protocol.gzip_stream import MEMBER_LIMIT, PIECE, Compression, GzipError, Measure, inflate
@@ -39,6 +39,7 @@ def numbered(size: int) -> bytes:
     return b"".join(f"<payee>{number * number}</payee>".encode() for number in range(size // 20))[:size]
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=PIECE // 8), max_size=20), st.integers(1, 3 * PIECE))
 def test_the_chunks_in_which_a_document_comes_leave_no_trace(pieces: list[bytes], step: int) -> None:
     document = b"".join(pieces)
@@ -70,6 +71,7 @@ def test_nothing_is_measured_before_the_document_has_passed() -> None:
         _ = compression.compressed
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3_000), st.integers(1, 500))
 def test_reads_what_was_written_in_chunks_of_any_size(document: bytes, step: int) -> None:
     assert inflated(compressed(document), step=step) == document

@@ -7,7 +7,7 @@ from email.mime.multipart import MIMEMultipart
 from email.mime.nonmultipart import MIMENonMultipart
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.protocol.mime import Attachment, Package, read_package, root_part
@@ -58,7 +58,8 @@ def test_refuses_a_message_that_ends_at_any_byte_before_its_closing_delimiter() 
 
 
 def test_refuses_our_own_message_at_every_truncation() -> None:
-    message = sealed(content=b"\x1f\x8b" * 30)
+    assertion = b'<EncryptedAssertion xmlns="urn:oasis:names:tc:SAML:2.0:assertion"/>'
+    message = sealed(content=b"\x1f\x8b" * 30, assertion=assertion)
     body = message.body()
     content_type = message.multipart.content_type
     closing = b"--=_n1--"
@@ -116,6 +117,8 @@ def test_reads_a_message_with_bare_line_feeds_and_keeps_a_carriage_return_at_the
         'multipart/related; charset=UTF-8; boundary="b1"',
         'multipart/related;\r\n\tboundary="b1";\r\n type="text/xml"',
         'multipart/mixed; boundary="b1"',
+        'multipart/related; type="a; boundary=b2; \\"c"; boundary=b1; boundary=b2',
+        'multipart/related; ; nonsense; boundary="\\b1"',
     ],
 )
 def test_reads_the_content_type_in_every_style(content_type: str) -> None:
@@ -224,6 +227,7 @@ def test_what_is_streamed_is_not_kept() -> None:
         assert len(reader._buffer) < 100
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=4), st.integers(1, 30), st.booleans())
 def test_any_content_survives_in_pieces_of_any_size(contents: list[bytes], step: int, bare: bool) -> None:
     line_break = b"\n" if bare else b"\r\n"
@@ -259,6 +263,39 @@ def test_the_root_part_alone_is_found_in_a_large_body() -> None:
     assert root_part(TYPE, large) == ROOT
 
 
+HEADER_PIECES = st.sampled_from(
+    (
+        "boundary=",
+        "b1",
+        '"',
+        "boundary*=",
+        "utf-8''b1",
+        "boundary*0=",
+        "*1*=",
+        "\\",
+        "\r\n",
+        ";",
+        "start=",
+        "<",
+        "é",
+        "\0",
+        " ",
+    )
+)
+
+
+@settings(deadline=None)
+@given(st.lists(HEADER_PIECES, max_size=9), st.lists(HEADER_PIECES, max_size=9))
+def test_no_header_breaks_the_reader(content_type: list[str], header: list[str]) -> None:
+    part = b"--b1\r\nContent-Type: " + "".join(header).encode() + b"\r\n\r\nx\r\n--b1--"
+    for named, body in ((f"multipart/related;{''.join(content_type)}", WHOLE), ("multipart/related;boundary=b1", part)):
+        try:
+            read(body, named)
+        except MimeError:
+            continue
+
+
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(1, 20))
 def test_noise_is_read_or_refused_but_never_breaks_the_reader(noise: bytes, step: int) -> None:
     for body in (noise, WHOLE[:60] + noise, WHOLE[:60] + noise + WHOLE[60:]):
