@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.asic_profile import SERVICE, Software
 from pipeline.channels.contract import SealOrder
+from pipeline.lodgment.references import MessageReferenceNumber
 from pipeline.protocol.credential import Credential
 from pipeline.protocol.wsse import AssertionReference
 from pipeline.protocol.wstrust import Claim, Relationship, TokenRequest
@@ -43,7 +44,7 @@ def sealed_envelopes(draw: st.DrawFn) -> Sealed:
     channel = AsicBusinessNames(replace(make_profile(reference), software=software))
     lodgment = replace(
         make_lodgment(id_=draw(st.uuids(version=4))),
-        reference=draw(st.uuids().map(str) | _texts),
+        reference=MessageReferenceNumber(draw(st.uuids().map(str) | _texts)),
         sender_id=draw(_texts),
         sender_type=draw(_texts),
         received_at=draw(_moments),
