@@ -36,7 +36,7 @@ from tests.oracles.verdict import Signed
 
 STS = "https://sts.invalid/R3.0/S007v1.3/service.svc?a=1&b=ü"
 many = settings(
-    max_examples=int(os.environ.get("LODGE_TEST_SEALED_BODIES", "60")),
+    max_examples=int(os.environ.get("LODGE_TEST_SEALED_BODIES", "40")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )

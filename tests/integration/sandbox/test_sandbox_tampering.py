@@ -18,6 +18,7 @@ from lxml import etree
 from pipeline.protocol.credential import Credential
 from pipeline.sandbox.asic_messages import Service
 from pipeline.sandbox.judge import Rule
+from tests.doubles import synthetic_credentials
 from tests.doubles.sandbox_client import SandboxClient
 from tests.doubles.sandbox_messages import (
     DS,
@@ -307,3 +308,14 @@ async def test_refuses_two_attributes_that_different_readers_take_for_the_id(
     root = etree.fromstring(_envelope(client, lodging, token))
     next(one for one in root.iter() if one.get(WSU_ID) == "body").set("ID", "document")
     assert (await client.post(lodging.path, etree.tostring(root))).codes == ["Sender", "FailedCheck"]
+
+
+async def test_the_gateway_refuses_a_certificate_of_an_authority_that_it_does_not_know(
+    client: SandboxClient, lodging: Service, token: Token
+) -> None:
+    """Everything is signed as it should be, by a key that only the message introduces."""
+    stranger = synthetic_credentials.credential()
+    root = unsealed(client.message(lodging, lodgment_body(lodging)), token, stranger.certificate_der)
+    answer = await client.post(lodging.path, seal(root, token, stranger.private_key))
+    assert answer.codes == ["Sender", "FailedCheck"]
+    assert "not of the known authority" in answer.reason

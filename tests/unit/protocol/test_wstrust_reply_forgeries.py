@@ -34,7 +34,7 @@ ELEMENTS = (
     Ns.WSP("AppliesTo"),
     Ns.WSA("RelatesTo"),
 )
-FORGED = {
+FORGED: dict[str, str] = {
     Ns.WST("BinarySecret"): "Rk9SR0VERk9SR0VERk9SR0VERk9SR0VE",
     Ns.XENC("CipherValue"): "Rk9SR0VE",
     Ns.WSU("Expires"): "2026-11-23T11:00:00.000Z",
@@ -117,3 +117,17 @@ def test_an_element_that_was_moved_away_is_not_found_elsewhere(name: str) -> Non
         put(root, original)
         restored = name == Ns.SOAP("Body") and place.endswith("in the envelope")
         assert (read(etree.tostring(root)) is not None) is restored, place
+
+
+@pytest.mark.parametrize("split", [etree.Comment("x"), etree.ProcessingInstruction("x", "y"), element("x")])
+@pytest.mark.parametrize(
+    "name", [*sorted(FORGED.keys() - {Ns.XENC("CipherValue")}), Ns.WSU("Created"), Ns.WSSE("KeyIdentifier")]
+)
+def test_a_value_that_something_splits_is_refused_and_never_read_in_part(name: str, split: etree._Element) -> None:
+    root = etree.fromstring(token_reply())
+    value = at(root, name)
+    text = value.text or ""
+    value.text, rest = text[:4], copy.deepcopy(split)
+    rest.tail = text[4:]
+    value.append(rest)
+    assert read(etree.tostring(root)) is None
