@@ -27,7 +27,7 @@ class _Process:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=60)
         self._java.remove()
 
     def ask(self, *fields: bytes) -> Verdict:

@@ -28,7 +28,7 @@ class CompiledJava:
         subprocess.run(
             ["javac", "-d", self._folder, "-cp", self._class_path, "-sourcepath", _SOURCES, source],
             check=True,
-            timeout=120,
+            timeout=240,
             stderr=subprocess.PIPE,
         )
 
