@@ -13,7 +13,16 @@ from pipeline.protocol.algorithms import Algorithm
 from pipeline.protocol.namespaces import Ns
 from pipeline.sandbox.claims import CLAIM, MANDATORY, fingerprint
 from pipeline.sandbox.home import APPLIES_TO, Home, Standing
-from pipeline.sandbox.judge import ForgedError, Identified, Rule, check_signature, identified, only, text
+from pipeline.sandbox.judge import (
+    ForgedError,
+    Identified,
+    Rule,
+    check_envelope,
+    check_signature,
+    identified,
+    only,
+    text,
+)
 from pipeline.sandbox.relying_party import OpenToken, RelyingParty, UnacceptableError, UnreadableError
 from pipeline.sandbox.soap import FaultError, Name
 from pipeline.sandbox.sts_request import issued_by, read_certificate, require_reference
@@ -112,6 +121,7 @@ def _read_header(root: etree._Element) -> _Header:
     body = only(root, Ns.SOAP("Body"))
     if not header.findall(f"{Ns.WSSE('Security')}/{Ns.SAML2('EncryptedAssertion')}"):
         raise security_fault("SecurityTokenUnavailable", "No security token was provided")
+    check_envelope(root)
     security = only(header, Ns.WSSE("Security"))
     ids = identified(root)
     token = only(security, Ns.WSSE("BinarySecurityToken"))

@@ -83,6 +83,16 @@ def only(parent: etree._Element, tag: str) -> etree._Element:
     return everywhere[0]
 
 
+def check_envelope(root: etree._Element) -> None:
+    """A SOAP 1.2 Envelope holds one Header, then one Body, and nothing beside them (part 1, 5.1).
+
+    Raises:
+        ForgedError: it holds something else.
+    """
+    if [child.tag for child in root] != [Ns.SOAP("Header"), Ns.SOAP("Body")]:
+        raise ForgedError(Rule.STRUCTURE, "an Envelope holds one Header, then one Body, and nothing else")
+
+
 def check_signature(
     signature: etree._Element,
     ids: Mapping[str, Identified],

@@ -17,7 +17,16 @@ from lxml import etree
 from pipeline.protocol.algorithms import Algorithm, TokenProfile
 from pipeline.protocol.namespaces import Ns
 from pipeline.sandbox.home import Home, KnownCredential, Standing
-from pipeline.sandbox.judge import ForgedError, Identified, Rule, check_signature, identified, only, text
+from pipeline.sandbox.judge import (
+    ForgedError,
+    Identified,
+    Rule,
+    check_envelope,
+    check_signature,
+    identified,
+    only,
+    text,
+)
 from pipeline.sandbox.soap import FaultError
 from pipeline.sandbox.sts_faults import REQUEST_FAILED, Event, event_fault, invalid_request
 
@@ -83,6 +92,7 @@ class Gatekeeper:
         ids = identified(root)
         header = only(root, Ns.SOAP("Header"))
         only(root, Ns.SOAP("Body"))
+        check_envelope(root)
         security = only(header, Ns.WSSE("Security"))
         stamp = only(security, Ns.WSU("Timestamp"))
         to = only(header, Ns.WSA("To"))

@@ -55,7 +55,7 @@ def test_xmlsec_verifies_the_signature_and_refuses_a_changed_time_or_address() -
 
 
 def test_signxml_verifies_that_timestamp_and_address_are_what_was_signed() -> None:
-    expected = SignatureConfiguration(location=".//", expect_references=2)
+    expected = SignatureConfiguration(location=".//", expect_references=2, verification_time=NOW)
     verified = XMLVerifier().verify(
         etree.tostring(message()), x509_cert=credential().certificate, expect_config=expected, id_attribute="Id"
     )
