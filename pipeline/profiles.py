@@ -18,7 +18,8 @@ from pipeline.lodgment.decisions import Delays, RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.sandbox.home import APPLIES_TO, open_home
 from pipeline.sandbox.sts import STS_PATH
-from pipeline.settings import EnvironmentSettings, Settings, read_secret
+from pipeline.secret_files import read_secret
+from pipeline.settings import EnvironmentSettings, Settings
 from pipeline.stages.contract import Timing
 
 SANDBOX = "sandbox"

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, CredentialKind, RsaKey, SigningKey
 
 ISSUED_AT = datetime(2026, 9, 13, 6, 10, 22, tzinfo=UTC)
 AGENT_ABN = "11000002568"
@@ -54,7 +54,15 @@ def credential(
     name = "Ann Ng" if identity.startswith("ABRP:") else name
     certificate = _certificate(name, abn, sub_authority(), serial, valid)
     chain = (sub_authority().certificate, root_authority().certificate)
-    return Credential(identity, abn, name, certificate, certificate.public_bytes(Encoding.DER), key(name), chain)
+    kind = CredentialKind.USER if identity.startswith("ABRP:") else CredentialKind.DEVICE
+    der = certificate.public_bytes(Encoding.DER)
+    return Credential(identity, abn, name, certificate, der, RsaKey(key(name)), chain, kind)
+
+
+def raw(signing: SigningKey) -> RSAPrivateKey:
+    """The key behind a signing key in memory, for other implementations to work with."""
+    assert isinstance(signing, RsaKey)
+    return signing.private
 
 
 def user_credential() -> Credential:

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.interfaces.cli import (
+    credentials,
     database,
     diagnose,
     example,
@@ -24,7 +25,21 @@ from pipeline.interfaces.cli import (
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError, PipelineError
 
 DONE, NOT_AS_IT_MUST_BE, BAD_USAGE = 0, 1, 2
-_THEMES = (submit, run, example, status, explain, operate, quarantine, tokens, diagnose, sandbox, database, schema)
+_THEMES = (
+    submit,
+    run,
+    example,
+    status,
+    explain,
+    operate,
+    quarantine,
+    tokens,
+    credentials,
+    diagnose,
+    sandbox,
+    database,
+    schema,
+)
 
 
 def build() -> typer.Typer:

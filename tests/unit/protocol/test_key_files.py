@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_an
 from pipeline.protocol.key_files import read_credentials, read_pem, read_pkcs12
 from pipeline.protocol.keystore import KeystoreError
 from pipeline.protocol.synthetic_keystore import write
-from tests.doubles.synthetic_credentials import credential, key, sub_authority
+from tests.doubles.synthetic_credentials import credential, key, raw, sub_authority
 
 PASSWORD = "Synthetic-1"
 ENCRYPTED = BestAvailableEncryption(PASSWORD.encode())
@@ -30,7 +30,7 @@ def private_key(name: str = "Payroll") -> bytes:
 
 def pkcs12() -> bytes:
     own = credential()
-    return serialize_key_and_certificates(b"x", own.private_key, own.certificate, own.chain, ENCRYPTED)
+    return serialize_key_and_certificates(b"x", raw(own.private_key), own.certificate, own.chain, ENCRYPTED)
 
 
 def test_every_kind_of_key_file_gives_the_same_credential() -> None:
@@ -44,7 +44,7 @@ def test_every_kind_of_key_file_gives_the_same_credential() -> None:
             credential().certificate,
         )
         assert set(read.chain) == set(credential().chain)
-        assert read.private_key.private_numbers() == credential().private_key.private_numbers()
+        assert raw(read.private_key).private_numbers() == raw(credential().private_key).private_numbers()
 
 
 def test_reads_a_pem_key_without_a_password_under_an_id_of_ones_own() -> None:

@@ -4,6 +4,7 @@ import base64
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, RsaKey
 from pipeline.protocol.keystore import KeystoreError, read_keystore, select
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.synthetic_keystore import Vintage, certificate_set, protect, write
@@ -22,6 +23,7 @@ from tests.doubles.synthetic_credentials import (
     ISSUED_AT,
     credential,
     key,
+    raw,
     root_authority,
     user_credential,
 )
@@ -53,7 +55,7 @@ def test_reads_every_vintage_with_devices_and_users_of_several_abns(vintage: str
     device, user = read_keystore(store(credential(), user_credential(), vintage=vintage), PASSWORD)
     assert device == credential()
     assert (user.abn, user.name, user.certificate) == (CLIENT_ABN, "Ann Ng", user_credential().certificate)
-    assert device.private_key.private_numbers() == credential().private_key.private_numbers()
+    assert raw(device.private_key).private_numbers() == raw(credential().private_key).private_numbers()
     assert set(device.chain) == set(credential().chain)
 
 
@@ -103,7 +105,9 @@ def test_a_wrong_password_and_a_damaged_key_give_one_error_that_echoes_no_secret
 
 def test_refuses_a_private_key_that_is_not_the_certificates() -> None:
     own = credential()
-    impostor = Credential(own.id, own.abn, own.name, own.certificate, own.certificate_der, key("Other"), own.chain)
+    impostor = Credential(
+        own.id, own.abn, own.name, own.certificate, own.certificate_der, RsaKey(key("Other")), own.chain
+    )
     with pytest.raises(KeystoreError, match="does not belong to its certificate") as refused:
         read_keystore(store(impostor), PASSWORD)
     assert refused.value.code == "keystore.mismatch"
