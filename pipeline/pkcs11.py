@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,13 +157,19 @@ class Pkcs11Token:
         except pkcs11.PKCS11Error as error:
             text = f"pkcs11_module: {self._module} is not a PKCS#11 library that loads here; name its .so file"
             raise KeystoreError("pkcs11.module", text) from error
-        if self._lost:
-            # What a library remembers of a lost token, or of the process that it was forked from, holds no more.
-            with contextlib.suppress(pkcs11.PKCS11Error):
-                library.finalize()
-            library.initialize()
-            self._lost = False
-        tokens = list(library.get_tokens())
+        if not self._lost:
+            try:
+                return self._labelled(list(library.get_tokens()))
+            except KeystoreError as error:
+                log.info("pkcs11.library_restarted", token=self.label, reason=str(error))
+        # What a library remembers of tokens that have come and gone, or of the process it was forked from, is stale.
+        with contextlib.suppress(pkcs11.PKCS11Error):
+            library.finalize()
+        library.initialize()
+        self._lost = False
+        return self._labelled(list(library.get_tokens()))
+
+    def _labelled(self, tokens: "Sequence[pkcs11.Token]") -> "pkcs11.Token":
         same = [one for one in tokens if one.label == self.label]
         if len(same) == 1:
             return same[0]

@@ -105,9 +105,7 @@ def test_a_wrong_password_and_a_damaged_key_give_one_error_that_echoes_no_secret
 
 def test_refuses_a_private_key_that_is_not_the_certificates() -> None:
     own = credential()
-    impostor = Credential(
-        own.id, own.abn, own.name, own.certificate, own.certificate_der, RsaKey(key("Other")), own.chain
-    )
+    impostor = replace(own, private_key=RsaKey(key("Other")))
     with pytest.raises(KeystoreError, match="does not belong to its certificate") as refused:
         read_keystore(store(impostor), PASSWORD)
     assert refused.value.code == "keystore.mismatch"
