@@ -24,8 +24,8 @@ from pipeline.protocol.credential import Credential, RsaKey
 from pipeline.protocol.keystore import KeystoreError, Unusable
 from pipeline.protocol.synthetic_keystore import write
 from pipeline.settings import EnvironmentSettings
+from tests.doubles.key_places import private
 from tests.doubles.synthetic_credentials import AGENT_ABN, CLIENT_ABN, credential, key, raw, user_credential, weak_key
-from tests.integration.keys.conftest import private
 
 PASSWORD = "Synthetic-1"
 OTHER = f"ABRD:{CLIENT_ABN}_Other"
@@ -102,7 +102,12 @@ def test_a_file_that_settled_is_not_read_again_until_it_changes(
     keyring.all()
     read: list[Path] = []
     before = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self) or before(self))
+
+    def counted(path: Path) -> bytes:
+        read.append(path)
+        return before(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
     keyring.all()
     assert read == []
     rewritten(path_of(places), store(credential(OTHER, 8)))

@@ -25,9 +25,9 @@ from pipeline.protocol.wsse import AssertionReference
 from pipeline.protocol.wstrust import TokenRequest
 from pipeline.protocol.wstrust_request import signed_request
 from tests.doubles.asic import PAYLOAD, make_channel, make_order, make_token, on_the_wire
+from tests.doubles.key_places import TokenOfATest, private
 from tests.doubles.synthetic_credentials import AGENT_ABN, certificate_of, credential, sub_authority
 from tests.doubles.xml_signatures import verify_with_xmlsec
-from tests.integration.keys.conftest import TokenOfATest, private
 from tests.services.softhsm import SO_PIN
 
 NOW = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)

@@ -1,10 +1,7 @@
-"""Key files in a folder of the test's own, and PKCS#11 tokens in SoftHSM."""
+"""A PKCS#11 token of a test's own, in SoftHSM, and files that only their owner can read."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
-
-import pytest
 
 from pipeline.pkcs11 import Pkcs11Token
 from tests.services.softhsm import PIN, SoftHsm
@@ -28,15 +25,3 @@ def private(path: Path, content: bytes) -> Path:
     path.touch(mode=0o600)
     path.write_bytes(content)
     return path
-
-
-@pytest.fixture(scope="session")
-def softhsm() -> Iterator[SoftHsm]:
-    hsm = SoftHsm()
-    yield hsm
-    hsm.stop()
-
-
-@pytest.fixture
-def hsm_token(softhsm: SoftHsm, tmp_path: Path) -> TokenOfATest:
-    return TokenOfATest(softhsm, tmp_path)
