@@ -69,6 +69,7 @@ class Keyring:
         self._settled = False
         self._retry_at: float | None = None
         self._told: dict[str, str] = {}
+        self._chosen: dict[str, Credential] = {}
 
     def all(self) -> Sequence[Credential]:
         """Every credential that can be used.
@@ -85,7 +86,11 @@ class Keyring:
 
     def get(self, credential_id: str) -> Credential | Failure:
         """The credential with this id or ABN, or a failure that holds what needs it."""
-        entries = [one.entry for one in self.holdings()]
+        self._reread()
+        known = self._chosen.get(credential_id)
+        if known is not None:
+            return known
+        entries = [entry for entries in self._held.values() for entry in entries]
         good = [one for one in entries if isinstance(one, Credential)]
         try:
             found = select(good, credential_id, [one for one in entries if isinstance(one, Unusable)])
@@ -93,6 +98,7 @@ class Keyring:
             return _failure(error.code, str(error), "Put it into the keystore")
         if found.weakness is not None:
             return _failure("keystore.weak", found.weakness, "Get a machine credential in RAM and put it in its place")
+        self._chosen[credential_id] = found
         return found
 
     def _reread(self) -> None:
@@ -105,6 +111,7 @@ class Keyring:
         self._seen = {path: _stamp(path) for path in self._watched(files)}
         newest = max((stamp[0] for stamp in self._seen.values() if stamp is not None), default=0)
         self._settled = newest <= time.time_ns() - _SETTLED
+        self._chosen.clear()
         wrong: dict[str, str] = {}
         places: Sequence[Path | None] = [None] if self._places.keystore is None else files
         self._held = {place: self._entries(place, wrong, again=retry) for place in places} or self._empty(wrong)

@@ -1,6 +1,8 @@
 """Private keys that stay in a PKCS#11 token: SoftHSM holds them, xmlsec judges what they sign."""
 
 import os
+import select
+import signal
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -129,14 +131,18 @@ def test_threads_sign_with_one_key_at_a_time_and_all_signatures_hold(hsm_token: 
 def test_a_forked_process_signs_with_a_session_of_its_own_and_the_parent_goes_on(hsm_token: TokenOfATest) -> None:
     own = credential()
     hsm_token.hsm.put_key(hsm_token.label, own.private_key)
-    key = hsm_token.opened().key(own.certificate)
+    token = hsm_token.opened()
+    key = token.key(own.certificate)
     expected = own.private_key.sign(b"synthetic", Digest.SHA256)
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(writer, key.sign(b"synthetic", Digest.SHA256))
-        os._exit(0)
+    with token._lock:  # as a thread of the parent may have it at that moment, which the child has not
+        child = os.fork()
+        if child == 0:
+            os.write(writer, key.sign(b"synthetic", Digest.SHA256))
+            os._exit(0)
     os.close(writer)
+    if not select.select([reader], [], [], 60)[0]:
+        os.kill(child, signal.SIGKILL)
     with os.fdopen(reader, "rb") as answer:
         assert answer.read() == expected
     assert os.waitpid(child, 0)[1] == 0
