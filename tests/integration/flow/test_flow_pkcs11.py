@@ -1,9 +1,11 @@
 """The whole pipeline with its private key in a PKCS#11 token: the sandbox agencies judge every signature."""
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pkcs11
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pipeline.lodgment.states import State
@@ -49,6 +51,10 @@ async def test_tokens_are_asked_for_and_envelopes_sealed_with_a_key_that_never_l
         for name in ("one", "two"):
             await pipeline.until(name, State.ACCEPTED)
         assert {line["processed"] for line in (await pipeline.book()).values()} == {1}
+        own = pipeline.sandbox.home.credential()
+        registry = pipeline.parts.metrics.registry
+        left = registry.get_sample_value("lodge_credential_seconds_left", {"credential": own.id, "abn": own.abn})
+        assert left == pytest.approx(timedelta(days=729).total_seconds(), abs=timedelta(hours=1).total_seconds())
 
 
 async def test_a_token_that_is_gone_holds_work_back_and_loses_none_of_it(
