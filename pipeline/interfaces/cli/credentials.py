@@ -177,7 +177,7 @@ def _print(lines: Sequence[Line]) -> None:
             line.first_day,
             line.last_day,
             line.days_left,
-            line.chain,
+            "complete" if line.chain_complete else line.chain,
             line.key,
             line.standing,
         )
