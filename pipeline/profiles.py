@@ -26,7 +26,8 @@ from pipeline.lodgment.errors import ConfigurationError
 from pipeline.protocol.sbr_ebms3 import Software as RegisteredSoftware
 from pipeline.sandbox.home import APPLIES_TO, open_home
 from pipeline.sandbox.sts import STS_PATH
-from pipeline.settings import EnvironmentSettings, Sbr2Settings, Settings, read_secret
+from pipeline.secret_files import read_secret
+from pipeline.settings import EnvironmentSettings, Sbr2Settings, Settings
 from pipeline.stages.contract import Timing
 
 SANDBOX = "sandbox"

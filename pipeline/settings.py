@@ -92,8 +92,11 @@ class EnvironmentSettings(_Section):
     sts_url: str | None = Field(default=None, pattern=r"^https://", description="the token service, with its path")
     applies_to: str | None = Field(default=None, description="the relying party as the token service knows it")
     ca_file: Path | None = Field(default=None, description="trust only these authorities (PEM); omitted: the system's")
-    keystore: Path | None = Field(default=None, description="keystore.xml, PEM or PKCS#12")
+    keystore: Path | None = Field(default=None, description="keystore.xml, PEM or PKCS#12: a file, or a folder of them")
     keystore_password_file: Path | None = None
+    pkcs11_module: Path | None = Field(default=None, description="private keys stay in this PKCS#11 library's token")
+    pkcs11_token: str | None = Field(default=None, description="the token's label")
+    pkcs11_pin_file: Path | None = None
     credential: str = Field(default="", description="id or ABN of the credential for jobs that name none")
     authentication: Literal["token", "basic"] = "token"
     username: str | None = None
@@ -112,12 +115,17 @@ class EnvironmentSettings(_Section):
     def _complete(self) -> Self:
         needed: tuple[str, ...] = ("username", "password_file")
         if self.authentication == "token":
-            needed = ("sts_url", "applies_to", "keystore", "keystore_password_file")
+            keys = ("keystore", "keystore_password_file")
+            if self.pkcs11_module is not None:
+                keys = ("pkcs11_token", "pkcs11_pin_file")
+            needed = ("sts_url", "applies_to", *keys)
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
             raise ValueError(f"authentication {self.authentication!r} needs {', '.join(missing)}")
         if self.sbr2 is not None and self.sts_url is None:
             raise ValueError("sbr2 needs sts_url: SBR2 knows no other authentication than by token")
+        if self.pkcs11_module is None and (self.pkcs11_token or self.pkcs11_pin_file):
+            raise ValueError("pkcs11_token and pkcs11_pin_file need pkcs11_module, the path of the token's library")
         return self
 
 
@@ -191,26 +199,3 @@ def load_settings() -> Settings:
         raise ConfigurationError("settings.invalid", "settings: " + "; ".join(problems_of(error))) from error
     except (ValueError, OSError) as error:
         raise ConfigurationError("settings.file", f"settings: {error}") from error
-
-
-def read_secret(path: Path, what: str) -> str:
-    """A secret's text from its file; the file must be its owner's alone.
-
-    Raises:
-        ConfigurationError: `secret.missing`, `secret.permissions` or `secret.empty`; names the file, never its content.
-    """
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError("secret.missing", f"{what}: cannot read {path}") from error
-    if mode & 0o077 and not _mounted_secret(path):
-        raise ConfigurationError("secret.permissions", f"{what}: {path} is readable by others; run chmod 600 {path}")
-    if not text:
-        raise ConfigurationError("secret.empty", f"{what}: {path} is empty")
-    return text
-
-
-def _mounted_secret(path: Path) -> bool:
-    """Container secrets are mounted read-only for all users of the container, where there is one."""
-    return path.resolve().is_relative_to("/run/secrets")

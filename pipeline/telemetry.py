@@ -3,8 +3,9 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TextIO
 
 import structlog
@@ -51,6 +52,16 @@ class Metrics:
         )
         self._published = Counter("lodge_rescheduled", "Messages put back by the scheduler", registry=self.registry)
         self._swept = Gauge("lodge_last_sweep", "Unix time of the scheduler's last sweep", registry=self.registry)
+        self._credential = Gauge(
+            "lodge_credential_seconds_left",
+            "Time until a machine credential expires; negative once it has",
+            ["credential", "abn"],
+            registry=self.registry,
+        )
+        self._unusable = Gauge(
+            "lodge_credentials_unusable", "Credentials that are there and cannot be used", registry=self.registry
+        )
+        self._credentials: set[tuple[str, str]] = set()
 
     def serve(self, port: int) -> None:
         """Expose `/metrics` on the loopback interface."""
@@ -79,3 +90,12 @@ class Metrics:
     def swept(self, published: int) -> None:
         self._published.inc(published)
         self._swept.set_to_current_time()
+
+    def credentials(self, left: Mapping[tuple[str, str], timedelta], unusable: int) -> None:
+        """The time left of every credential, by its id and ABN; those that are gone show no more."""
+        for labels, time_left in left.items():
+            self._credential.labels(*labels).set(time_left.total_seconds())
+        for labels in self._credentials - left.keys():
+            self._credential.remove(*labels)
+        self._credentials = set(left)
+        self._unusable.set(unusable)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from pipeline.bootstrap import Parts, open_keyring
+from pipeline.bootstrap import Parts
 from pipeline.profiles import policy, sts_profile
 from pipeline.runner import Activity, Pace, Periodic, Runner
 from pipeline.stages.authorise import Authorise
@@ -14,7 +14,7 @@ DEMAND_WITHIN = timedelta(minutes=30)
 
 
 def activities(parts: Parts) -> list[Activity]:
-    keyring, source = open_keyring(parts.environment), None
+    keyring, source = parts.keyring(), None
     if keyring is not None:
         source = TokenService(parts.context, sts_profile(parts.environment), keyring, parts.sts)
     stage = Authorise(parts.context, source, policy(parts.environment), parts.settings.token_requests)

@@ -13,11 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
 from pipeline.protocol.algorithms import Algorithm, TokenProfile
+from pipeline.protocol.credential import Digest, SigningKey
 from pipeline.protocol.fragments import element, free_suffix, prefix_names, start_tag
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.xml import XmlError, canonical, escape_attribute, parse
@@ -137,11 +134,11 @@ def _token_content(certificate_der: bytes) -> str:
 
 
 def certificate_signature(
-    private_key: RSAPrivateKey, signature_id: str, token: Part, parts: Iterable[Part | AttachedPart]
+    private_key: SigningKey, signature_id: str, token: Part, parts: Iterable[Part | AttachedPart]
 ) -> tuple[bytes, Part]:
     """RSA-SHA256 over `parts`, the key named by reference to the BinarySecurityToken (WIG 5.4.3; BSP 1.1, R5417)."""
     info = _signed_info(Algorithm.RSA_SHA256, parts)
-    value = private_key.sign(_to_be_signed(info), PKCS1v15(), hashes.SHA256())
+    value = private_key.sign(_to_be_signed(info), Digest.SHA256)
     key_info = f"{_KEY_INFO_START}{escape_attribute(token.id)}{_KEY_INFO_END}"
     signature = _signature(info, value, key_info, f' Id="{escape_attribute(signature_id)}"')
     return signature, Part(signature_id, hashlib.sha256(signature).digest())

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from stdnum.au import abn as abn_rules
 
 from pipeline.protocol import synthetic_keystore
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, RsaKey
 from pipeline.sandbox import certificates
 from pipeline.sandbox.certificates import KeyPair
 
@@ -181,7 +181,7 @@ def _machine_credentials(
         identity = _credential_id(number, name)
         known.append(KnownCredential(identity, abn, name, hashlib.sha256(der).hexdigest(), standing))
         chain = (authority.certificate, root.certificate)
-        credentials.append(Credential(identity, abn, name, pair.certificate, der, pair.key, chain))
+        credentials.append(Credential(identity, abn, name, pair.certificate, der, RsaKey(pair.key), chain))
     return known, credentials
 
 

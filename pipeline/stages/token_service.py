@@ -8,7 +8,7 @@ from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_ex
 from pipeline.channels import mas_st
 from pipeline.channels.mas_st import StsProfile
 from pipeline.gateway.exchange import Exchange, Request
-from pipeline.lodgment.errors import RefusedError
+from pipeline.lodgment.errors import DependencyDownError, RefusedError
 from pipeline.lodgment.failures import Failure, FailureClass, Party
 from pipeline.lodgment.references import TokenKey
 from pipeline.protocol.credential import Credential
@@ -64,6 +64,8 @@ class TokenService:
             request = mas_st.request(self._profile, credential, key, f"urn:uuid:{nonce}", now, nonce.hex, self._skew)
         except RefusedError as error:
             return Failure(FailureClass.OUR_DOCUMENT, error.code, str(error), _CANNOT_ASK, Party.PRODUCER)
+        except DependencyDownError as error:
+            return Failure(FailureClass.UNAVAILABLE, error.code, str(error), _CANNOT_SIGN, Party.OPERATOR)
         exchange = await self._carrier.exchange(Request(request.url, (request.body,), request.headers))
         self._measure_skew(exchange)
         if exchange.failure is not None:
@@ -101,3 +103,4 @@ def _too_short(token: SecurityToken) -> Failure:
 
 
 _CANNOT_ASK = "No token can be asked for on these terms; the producer corrects the job and pushes it under a new id."
+_CANNOT_SIGN = "The token that holds the private key cannot be used now. It is asked again by itself."

@@ -18,7 +18,7 @@ from pipeline.channels.contract import Envelope, SealOrder
 from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.references import message_reference_number
 from pipeline.lodgment.states import State
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, RsaKey
 from pipeline.protocol.wsse import AssertionReference
 from pipeline.protocol.wstrust import SecurityToken
 
@@ -60,7 +60,7 @@ def make_credential(name: str = "Payroll") -> Credential:
         .sign(key, hashes.SHA256())
     )
     der = certificate.public_bytes(serialization.Encoding.DER)
-    return Credential(f"ABRD:{ABN}_{name}", ABN, name, certificate, der, key)
+    return Credential(f"ABRD:{ABN}_{name}", ABN, name, certificate, der, RsaKey(key))
 
 
 def make_assertion(*, default_namespace: bool = False) -> bytes:

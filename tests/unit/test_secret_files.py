@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.lodgment.errors import ConfigurationError
-from pipeline.settings import read_secret
+from pipeline.secret_files import read_secret
 
 
 @pytest.fixture

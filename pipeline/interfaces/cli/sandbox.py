@@ -84,5 +84,41 @@ def book(
         raise typer.Exit(1)
 
 
+@_commands.command("keystore")
+def keystore(
+    out: Annotated[Path, typer.Argument(help="The file to write; one that is there is not replaced.")],
+    abn: Annotated[
+        list[str] | None, typer.Option(help="One credential for each; repeat it for several. Default: a synthetic one.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Display name, the part of the id after the ABN.")] = "SyntheticMachine",
+    vintage: Annotated[str, typer.Option(help="How it is written: present, offline or auskey.")] = "present",
+    days: Annotated[int, typer.Option(min=1, help="Days until they expire.")] = 730,
+    expired: Annotated[bool, typer.Option("--expired", help="They expired yesterday.")] = False,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the password. Default: one is made and written to OUT.password.")
+    ] = None,
+) -> None:
+    """Write a synthetic keystore.xml of machine credentials, from an authority that is made for it and forgotten.
+
+    For trying out how keystores are read, replaced and told of before they expire. No agency knows these credentials,
+    and neither does the sandbox's token service: the keystore that it knows is in its own folder.
+    """
+    import secrets
+
+    from pipeline.bootstrap import now
+    from pipeline.sandbox.home import synthetic_abn
+    from pipeline.sandbox.keystores import synthetic_keystore
+    from pipeline.secret_files import read_secret
+
+    password = secrets.token_urlsafe(18) if password_file is None else read_secret(password_file, "--password-file")
+    abns = [synthetic_abn(1)] if abn is None else [one.replace(" ", "") for one in abn]
+    document = synthetic_keystore(abns, name, password, now(), vintage=vintage, days=-1 if expired else days)
+    screen.write_private(out, document)
+    if password_file is None:
+        password_file = out.with_name(f"{out.name}.password")
+        screen.write_private(password_file, password.encode())
+    screen.stdout().print(f"SYNTHETIC: {len(abns)} credential(s) in {out}, password in {password_file}", soft_wrap=True)
+
+
 def _home(settings: Settings) -> Path:
     return settings.home.resolve() / "sandbox"

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, RsaKey
 from pipeline.sandbox.certificates import credential_authority, machine_credential, root_authority
 from pipeline.sandbox.home import Home, Standing
 from pipeline.sandbox.server import Sandbox
@@ -110,7 +110,7 @@ async def test_refuses_a_credential_of_another_authority(sandbox: Sandbox, crede
     authority = credential_authority(root_authority(now), now)
     forged = machine_credential(authority, credential.abn, credential.name, now, now + timedelta(days=1))
     der = forged.certificate.public_bytes(Encoding.DER)
-    impostor = Credential(credential.id, credential.abn, credential.name, forged.certificate, der, forged.key)
+    impostor = Credential(credential.id, credential.abn, credential.name, forged.certificate, der, RsaKey(forged.key))
     async with SandboxClient(sandbox, impostor) as client:
         assert (await client.ask(client.token_request())).event == "E2020"
 
@@ -240,7 +240,7 @@ async def test_the_token_decrypts_for_the_relying_party_and_is_signed_by_the_ser
 ) -> None:
     token = await client.token()
     manager = xmlsec.KeysManager()
-    manager.add_key(rsa_key(home.relying_party.key))
+    manager.add_key(rsa_key(RsaKey(home.relying_party.key)))
     tree = element("tree", etree.fromstring(token.assertion))
     assertion = xmlsec.EncryptionContext(manager).decrypt(tree[0][0])
     assertion = etree.fromstring(etree.tostring(assertion))

@@ -11,11 +11,9 @@ import hmac
 from collections.abc import Callable
 
 import pytest
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from lxml import etree
 
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, Digest
 from pipeline.sandbox.asic_messages import Service
 from pipeline.sandbox.judge import Rule
 from tests.doubles import synthetic_credentials
@@ -293,7 +291,7 @@ async def test_refuses_the_digest_of_nothing_from_a_canonical_form_that_fails(
             first.text = base64.b64encode(hashlib.sha256(octets).digest()).decode()
         info = etree.tostring(signature[0], method="c14n", exclusive=True, with_tail=False)
         value = (
-            credential.private_key.sign(info, PKCS1v15(), hashes.SHA256())
+            credential.private_key.sign(info, Digest.SHA256)
             if signature is document
             else hmac.digest(token.proof_key, info, "sha256")
         )
