@@ -72,6 +72,8 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             stack.enter_context(_alone_in(settings.home))
             await asyncio.to_thread(migrate.upgrade, settings.ledger())
         environment = environment_of(settings, now())
+        if environment.sts_contract != "v1.3":
+            log.warning("sts.legacy_sha1", environment=settings.environment, sts_contract=environment.sts_contract)
         ledger = open_ledger(settings)
         stack.push_async_callback(ledger.close)
         await ledger.check()
@@ -84,6 +86,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(agency.close)
         sts = Gateway(tls, timeouts(environment.sts_timeout), now, pool_size=settings.token_requests)
         stack.push_async_callback(sts.close)
+        metrics = Metrics()
         channel = AsicBusinessNames(asic_profile(settings, environment))
         yield Parts(
             settings=settings,
@@ -99,8 +102,9 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
                 timing=timing(settings, environment),
                 ids=Ids(),
                 worker=f"{socket.gethostname()}:{os.getpid()}:{now():%Y%m%dT%H%M%S}",
+                metrics=metrics,
             ),
-            metrics=Metrics(),
+            metrics=metrics,
         )
 
 

@@ -1,4 +1,4 @@
-"""Algorithm identifiers: what is emitted and what is accepted. SHA-1 is in no list."""
+"""Algorithm identifiers: what is emitted and what is accepted. SHA-1 is in no list (see `suites`)."""
 
 from enum import StrEnum
 

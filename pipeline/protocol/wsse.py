@@ -1,7 +1,7 @@
 """WS-Security 1.1: token, assertion and the two signatures of a Security header, each written in canonical form.
 
 Every signature is made over digests of bytes already in hand (XML Signature 1.1, 3.1); only exclusive canonicalization,
-SHA-256, RSA-SHA256 and HMAC-SHA256 are ever emitted.
+SHA-256, RSA-SHA256 and HMAC-SHA256 are emitted, unless a caller names the legacy suite.
 """
 
 import base64
@@ -12,24 +12,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from pipeline.protocol.algorithms import Algorithm, TokenProfile
 from pipeline.protocol.fragments import element, free_suffix, prefix_names, start_tag
 from pipeline.protocol.namespaces import Ns
+from pipeline.protocol.suites import V1_2_LEGACY, V1_3, Suite
 from pipeline.protocol.xml import XmlError, canonical, escape_attribute, parse
 
 _START = re.compile(rb"\s*<[^\s/>?!]+")
 _ID_PREFIX = prefix_names("wsu")
-_TRANSFORMS_AND_DIGEST_METHOD = element(
-    "ds:Transforms", element("ds:Transform", attributes={"Algorithm": Algorithm.EXCLUSIVE_C14N})
-) + element("ds:DigestMethod", attributes={"Algorithm": Algorithm.SHA256})
+_TRANSFORMS_AND_DIGEST_METHOD = {
+    method: element("ds:Transforms", element("ds:Transform", attributes={"Algorithm": Algorithm.EXCLUSIVE_C14N}))
+    + element("ds:DigestMethod", attributes={"Algorithm": method})
+    for method in (V1_3.digest_method, V1_2_LEGACY.digest_method)
+}
 _SIGNED_INFO_START = {
     method: element("ds:CanonicalizationMethod", attributes={"Algorithm": Algorithm.EXCLUSIVE_C14N})
     + element("ds:SignatureMethod", attributes={"Algorithm": method})
-    for method in (Algorithm.RSA_SHA256, Algorithm.HMAC_SHA256)
+    for method in (V1_3.signature_method, Algorithm.HMAC_SHA256, V1_2_LEGACY.signature_method)
 }
 _KEY_INFO_START = f'<ds:KeyInfo>{start_tag("wsse:SecurityTokenReference", {"wsse": Ns.WSSE})}<wsse:Reference URI="#'
 _KEY_INFO_END = f'" ValueType="{TokenProfile.X509V3}"></wsse:Reference></wsse:SecurityTokenReference></ds:KeyInfo>'
@@ -40,7 +42,7 @@ _TOKEN_START = start_tag("wsse:BinarySecurityToken", {"wsse": Ns.WSSE, "wsu": Ns
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a signature covers: an element's id, and the SHA-256 of its canonical form."""
+    """What a signature covers: an element's id, and the digest, SHA-256 from `of`, of its canonical form."""
 
     id: str
     digest: bytes
@@ -112,11 +114,14 @@ def binary_security_token(certificate_der: bytes, token_id: str) -> tuple[bytes,
 
 
 def certificate_signature(
-    private_key: RSAPrivateKey, signature_id: str, token: Part, parts: Iterable[Part]
+    private_key: RSAPrivateKey, signature_id: str, token: Part, parts: Iterable[Part], suite: Suite = V1_3
 ) -> tuple[bytes, Part]:
-    """RSA-SHA256 over `parts`, the key named by reference to the BinarySecurityToken (WIG 5.4.3; BSP 1.1, R5417)."""
-    info = _signed_info(Algorithm.RSA_SHA256, parts)
-    value = private_key.sign(_to_be_signed(info), PKCS1v15(), hashes.SHA256())
+    """RSA over `parts`, the key named by reference to the BinarySecurityToken (WIG 5.4.3; BSP 1.1, R5417).
+
+    The digests in `parts` must be of the same `suite`.
+    """
+    info = _signed_info(suite.signature_method, suite.digest_method, parts)
+    value = private_key.sign(_to_be_signed(info), PKCS1v15(), suite.hash)
     key_info = f"{_KEY_INFO_START}{escape_attribute(token.id)}{_KEY_INFO_END}"
     signature = _signature(info, value, key_info, signature_id)
     return signature, Part.of(signature_id, signature)
@@ -124,13 +129,14 @@ def certificate_signature(
 
 def endorsing_signature(proof_key: bytes, parts: Iterable[Part]) -> bytes:
     """HMAC-SHA256 with the session key over `parts`; no KeyInfo, the key is in the assertion (WIG 5.4.4)."""
-    info = _signed_info(Algorithm.HMAC_SHA256, parts)
+    info = _signed_info(Algorithm.HMAC_SHA256, Algorithm.SHA256, parts)
     return _signature(info, hmac.digest(proof_key, _to_be_signed(info), "sha256"))
 
 
-def _signed_info(method: Algorithm, parts: Iterable[Part]) -> str:
+def _signed_info(method: str, digest_method: str, parts: Iterable[Part]) -> str:
+    digesting = _TRANSFORMS_AND_DIGEST_METHOD[digest_method]
     references = "".join(
-        f'<ds:Reference URI="#{escape_attribute(part.id)}">{_TRANSFORMS_AND_DIGEST_METHOD}'
+        f'<ds:Reference URI="#{escape_attribute(part.id)}">{digesting}'
         f"<ds:DigestValue>{base64.b64encode(part.digest).decode()}</ds:DigestValue></ds:Reference>"
         for part in parts
     )

@@ -146,8 +146,8 @@ def test_a_clock_that_is_ten_minutes_off_is_corrected_both_ways(minutes: int) ->
 def test_skew_is_measured_only_where_the_exchange_proves_it(
     date: float, sent: float, received: float, skew: float
 ) -> None:
-    moments = (NOW + timedelta(seconds=seconds) for seconds in (date, sent, received))
-    assert clock_skew(*moments) == timedelta(seconds=skew)
+    said, asked_at, answered_at = (NOW + timedelta(seconds=seconds) for seconds in (date, sent, received))
+    assert clock_skew(said, asked_at, answered_at) == timedelta(seconds=skew)
 
 
 def test_a_refused_timestamp_or_an_expired_token_may_be_our_clock_and_an_expired_credential_is_not() -> None:

@@ -1,0 +1,31 @@
+"""Which digest and which signature method go together in a token request.
+
+`V1_3` is what everything is signed with. `V1_2_LEGACY` is the one place that knows SHA-1 in a signature: the contract
+v1.2 of MAS-ST takes nothing else (MAS-ST 1.4, 3.1), and whoever wants it names it in the settings.
+"""
+
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import hashes
+
+from pipeline.protocol.algorithms import Algorithm
+from pipeline.protocol.namespaces import Ns
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The algorithms of one certificate signature, by their XML Signature URIs, and the hash under both of them."""
+
+    name: str
+    digest_method: str
+    signature_method: str
+    hash: hashes.HashAlgorithm
+
+    def digest(self, content: bytes) -> bytes:
+        context = hashes.Hash(self.hash)
+        context.update(content)
+        return context.finalize()
+
+
+V1_3 = Suite("v1.3", Algorithm.SHA256, Algorithm.RSA_SHA256, hashes.SHA256())
+V1_2_LEGACY = Suite("v1.2-legacy-sha1", f"{Ns.DS}sha1", f"{Ns.DS}rsa-sha1", hashes.SHA1())  # noqa: S303  - see above
