@@ -65,7 +65,7 @@ def environment_of(settings: Settings, now: datetime) -> EnvironmentSettings:
 
 
 def _check_contract(name: str, environment: EnvironmentSettings) -> None:
-    """The contract's number is a part of the service's address (MAS-ST 3.1.1): a mix-up shows before anything is sent."""
+    """The contract's number is a part of the service's address (MAS-ST 3.1.1): a mix-up shows before it is sent."""
     named = _CONTRACT_IN_URL.search(environment.sts_url or "")
     contract = environment.sts_contract
     if named is not None and named[1] != contract.removesuffix("-legacy-sha1"):

@@ -14,7 +14,8 @@ from pipeline.protocol.key_files import read_credentials
 from pipeline.protocol.keystore import KeystoreError, select
 from pipeline.protocol.wstrust import SecurityToken
 from pipeline.sandbox.home import APPLIES_TO, Home, Standing, open_home
-from pipeline.sandbox.sts import STS_PATH, TokenService, Variant
+from pipeline.sandbox.sts import STS_PATH, TokenService
+from pipeline.sandbox.sts_variants import Variant
 
 NOW = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)
 

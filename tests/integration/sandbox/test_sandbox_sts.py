@@ -13,7 +13,7 @@ from pipeline.protocol.credential import Credential
 from pipeline.sandbox.certificates import credential_authority, machine_credential, root_authority
 from pipeline.sandbox.home import Home, Standing
 from pipeline.sandbox.server import Sandbox
-from pipeline.sandbox.sts import Variant
+from pipeline.sandbox.sts_variants import Variant
 from tests.doubles.sandbox_client import SandboxClient
 from tests.doubles.sandbox_messages import (
     CLAIM,
