@@ -26,7 +26,7 @@ from pipeline.sandbox.home import Home, open_home
 from pipeline.sandbox.scenarios import Delivery
 from pipeline.sandbox.soap import Reply, fault
 from pipeline.sandbox.sts import LEGACY_STS_PATH, STS_PATH, TokenService, scripted_fault
-from pipeline.sandbox.sts_variants import Variant
+from pipeline.sandbox.sts_script import Variant
 from pipeline.sandbox.trouble import ServiceName, Trouble, Weather
 
 _SOAP = "application/soap+xml"
@@ -170,17 +170,19 @@ class Sandbox:
         return web.json_response({"status": "ok", "synthetic": True})
 
 
-def serve(home: Path, host: str, port: int) -> None:
-    """Run a sandbox until SIGINT or SIGTERM. Blocks."""
-    asyncio.run(_serve(home, host, port))
+def serve(home: Path, host: str, port: int, trouble: Trouble | None = None) -> None:
+    """Run a sandbox, in `trouble` from the start, until SIGINT or SIGTERM. Blocks."""
+    asyncio.run(_serve(home, host, port, trouble))
 
 
-async def _serve(path: Path, host: str, port: int) -> None:
+async def _serve(path: Path, host: str, port: int, trouble: Trouble | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with Sandbox(open_home(path, _utc_now()), host=host, port=port) as sandbox:
+        if trouble is not None:
+            sandbox.script(trouble)
         log.info("sandbox.started", url=sandbox.url, sts_url=sandbox.sts_url, home=str(path))
         await stop.wait()
 

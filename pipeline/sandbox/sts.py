@@ -19,10 +19,11 @@ from pipeline.sandbox.claims import KNOWN, MANDATORY, values_for
 from pipeline.sandbox.home import APPLIES_TO, Home
 from pipeline.sandbox.judge import ForgedError, text
 from pipeline.sandbox.soap import FaultError, Reply, envelope, fault, node, timestamp
-from pipeline.sandbox.sts_faults import Event, FaultShape, event_fault, invalid_request
+from pipeline.sandbox.sts_faults import event_fault, invalid_request
 from pipeline.sandbox.sts_gate import Gatekeeper, Requester
 from pipeline.sandbox.sts_request import Claim, TokenRequest, read_request
-from pipeline.sandbox.sts_variants import Variant, response_of, rewritten
+from pipeline.sandbox.sts_script import Event, FaultShape, Variant
+from pipeline.sandbox.sts_variants import response_of, rewritten
 
 STS_PATH = "/R3.0/S007v1.3/service.svc"
 LEGACY_STS_PATH = "/R3.0/S007v1.2/service.svc"

@@ -3,59 +3,15 @@
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from lxml import etree
 
 from pipeline.protocol.namespaces import Ns
 from pipeline.sandbox.soap import FaultError, Name, node, timestamp
+from pipeline.sandbox.sts_script import Event, FaultShape
 
 _CORE = "http://sbr.gov.au/comn/core.02.data"
 """Whose FaultDetail carries AvailableAfter, by the public schemas of SBR Core."""
-
-
-class Event(StrEnum):
-    """Event codes that the sandbox can send: those of 4.2, and what else is known of the real service."""
-
-    INTERNAL = "E1001"
-    UNAVAILABLE = "E1003"
-    BUSY = "E1004"
-    TOKEN_TYPE = "E2001"  # noqa: S105  - an event code, not a secret
-    RELYING_PARTY = "E2003"
-    REVOKED = "E2014"
-    EXPIRED = "E2015"
-    NOT_YET_VALID = "E2017"
-    AUTHORITY = "E2020"
-    CORRUPT = "E2029"
-    NOT_RECOGNISED = "E2169"
-    NO_POLICY = "E2180"
-    CLAIM_UNAVAILABLE = "E2182"
-    CLAIM_UNKNOWN = "E2183"
-    CLAIM_DATA = "E2190"
-    NOT_SYNCHRONISED = "E2192"
-    REQUEST_TYPE = "E9000"
-    NO_APPLIES_TO = "E9001"
-    UNSUPPORTED_TOKEN = "E9002"  # noqa: S105  - an event code, not a secret
-    ALGORITHM = "E9003"
-    SECURITY = "E9004"
-    INVALID_TOKEN = "E9005"  # noqa: S105  - an event code, not a secret
-    NOT_AUTHENTICATED = "E9006"
-
-
-class FaultShape(StrEnum):
-    """How much a fault says; clients meet all of them."""
-
-    DETAIL = "detail"
-    """STSFault in the Detail, the nested subcode, and all of it once more in the Reason (4.2.3, examples 2 to 4)."""
-    SUBCODE = "subcode"
-    """The nested subcode alone."""
-    REASON = "reason"
-    """The Reason alone names the code."""
-    BARE = "bare"
-    """No event code anywhere (4.2.3, example 1)."""
-    HTML = "html"
-    """Not a fault at all: the page of a gateway."""
-    EMPTY = "empty"
 
 
 def _wst(local: str) -> Name:

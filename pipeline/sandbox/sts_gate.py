@@ -28,7 +28,8 @@ from pipeline.sandbox.judge import (
     only,
     text,
 )
-from pipeline.sandbox.sts_faults import Event, event_fault
+from pipeline.sandbox.sts_faults import event_fault
+from pipeline.sandbox.sts_script import Event
 
 CLOCK_TOLERANCE = timedelta(seconds=60)
 _DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,3})?\d*(?:Z|\+00:00)", re.ASCII)

@@ -14,8 +14,9 @@ from pipeline.protocol.psha1 import COMPUTED_KEY_ALGORITHM
 from pipeline.sandbox.home import KnownCredential
 from pipeline.sandbox.judge import ForgedError, text
 from pipeline.sandbox.soap import FaultError
-from pipeline.sandbox.sts_faults import REQUEST_FAILED, Event, event_fault, invalid_request
+from pipeline.sandbox.sts_faults import REQUEST_FAILED, event_fault, invalid_request
 from pipeline.sandbox.sts_gate import Requester, moment
+from pipeline.sandbox.sts_script import Event
 
 ISSUE = Ns.WST.value + "/Issue"
 SYMMETRIC_KEY = Ns.WST.value + "/SymmetricKey"

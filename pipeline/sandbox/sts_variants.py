@@ -1,29 +1,13 @@
 """The ways in which a token service may write one and the same response; clients must read all of them."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import cast
 
 from lxml import etree
 
 from pipeline.protocol.namespaces import Ns
 from pipeline.sandbox.soap import node
-
-
-class Variant(StrEnum):
-    """How the response is arranged."""
-
-    RECORDED = "recorded"
-    """As captured: children are siblings, no KeyType, no KeySize."""
-    SPECIFIED = "specified"
-    """As the service definition draws it: everything else inside RequestedSecurityToken (4.1.3)."""
-    SPARSE = "sparse"
-    """Only what nobody can do without: token, key and lifetime."""
-    NUMBERED = "numbered"
-    """As recorded, with the prefixes ns1, ns2 and so on, all of them declared on the envelope."""
-    DEFAULTED = "defaulted"
-    """As recorded, without prefixes: a default namespace on every element."""
-
+from pipeline.sandbox.sts_script import Variant
 
 _RECORDED = (
     "TokenType",

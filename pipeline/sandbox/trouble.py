@@ -7,8 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.sandbox.sts_faults import Event, FaultShape
-from pipeline.sandbox.sts_variants import Variant
+from pipeline.sandbox.sts_script import Event, FaultShape, Variant
 
 ServiceName = Literal["sts", "asic"]
 
