@@ -211,12 +211,10 @@ def clock_skew(
 
     Zero unless the difference is certain: the server wrote it at some moment between our sending and receiving.
     """
-    earliest, latest = server_date, server_date + resolution
-    if earliest > received_at:
-        return earliest - received_at
-    if latest < sent_at:
-        return latest - sent_at
-    return timedelta(0)
+    if server_date > received_at:
+        return server_date - received_at
+    latest = server_date + resolution
+    return latest - sent_at if latest < sent_at else timedelta(0)
 
 
 def _security_created(body: bytes) -> datetime | None:
@@ -233,8 +231,14 @@ def _failure_of(fault: Fault, sent: StsRequest) -> Failure:
     code, rule = _code_and_rule(fault)
     if sent.wanted.relationship is not None and code in faults.ABOUT_THE_BUSINESS:
         rule = replace(rule, blast=Blast.EMPLOYER)
-    back = available_after(fault.detail, UTC)
-    return rule.failure(code, fault.reason, None if back is None else back - sent.skew)
+    return rule.failure(code, fault.reason, _on_our_clock(available_after(fault.detail, UTC), sent.skew))
+
+
+def _on_our_clock(moment: datetime | None, skew: timedelta) -> datetime | None:
+    try:
+        return None if moment is None else moment - skew
+    except OverflowError:
+        return None
 
 
 def _code_and_rule(fault: Fault) -> tuple[str, FaultRule]:
