@@ -55,6 +55,7 @@ class Gatekeeper:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._credentials = home.by_fingerprint()
+        self._keys: dict[str, xmlsec.Key] = {}
 
     def admit(self, root: etree._Element, path: str, now: datetime, suite: Suite = V1_3) -> Requester:
         """The requester, once Timestamp and To are signed by a credential in good standing, by `suite` and no other.
@@ -81,7 +82,7 @@ class Gatekeeper:
         require_reference(signature, token, ids)
         certificate = read_certificate(token)
         credential = self._standing(certificate, now)
-        key = xmlsec.Key.from_memory(certificate.public_bytes(Encoding.PEM), xmlsec.constants.KeyDataFormatCertPem)
+        key = self._key(credential, certificate)
         also = (body, token, *(one for one in header if one is not security and one is not to))
         check_signature(signature, ids, (stamp, to), _METHODS[suite.name], key, also)
         _check_fresh(stamp, now)
@@ -89,13 +90,19 @@ class Gatekeeper:
             raise ForgedError(Rule.COVERAGE, "wsa:To is another address than the one that was posted to")
         return Requester(credential, certificate)
 
+    def _key(self, credential: KnownCredential, certificate: x509.Certificate) -> xmlsec.Key:
+        """Read once for each credential: reading it costs as much as verifying with it."""
+        if credential.fingerprint not in self._keys:
+            pem = certificate.public_bytes(Encoding.PEM)
+            self._keys[credential.fingerprint] = xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatCertPem)
+        return self._keys[credential.fingerprint]
+
     def _standing(self, certificate: x509.Certificate, now: datetime) -> KnownCredential:
-        if not issued_by(certificate, self._home.authority):
-            raise event_fault(Event.AUTHORITY)
         fingerprint = hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
         credential = self._credentials.get(fingerprint)
         if credential is None:
-            raise event_fault(Event.NOT_RECOGNISED)
+            known = issued_by(certificate, self._home.authority)
+            raise event_fault(Event.NOT_RECOGNISED if known else Event.AUTHORITY)
         if credential.standing is Standing.REVOKED:
             raise event_fault(Event.REVOKED)
         if now > certificate.not_valid_after_utc:
@@ -123,7 +130,8 @@ def read_certificate(token: etree._Element) -> x509.Certificate:
     if (token.get("ValueType"), token.get("EncodingType")) != (TokenProfile.X509V3, TokenProfile.BASE64):
         raise ForgedError(Rule.STRUCTURE, "BinarySecurityToken must declare ValueType X509v3 and Base64Binary")
     try:
-        return x509.load_der_x509_certificate(base64.b64decode(text(token, "BinarySecurityToken"), validate=True))
+        content = "".join(text(token, "BinarySecurityToken").split())
+        return x509.load_der_x509_certificate(base64.b64decode(content, validate=True))
     except (ValueError, binascii.Error) as error:
         raise ForgedError(Rule.CERTIFICATE, "the certificate cannot be read") from error
 

@@ -4,7 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from pipeline.bootstrap import opened
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.profiles import environment_of, sts_profile
 from pipeline.protocol.algorithms import TokenProfile
@@ -85,3 +87,14 @@ def test_every_option_of_a_request_can_be_set() -> None:
 def test_refuses_what_the_service_would_refuse(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         environment(**changes)
+
+
+async def test_every_start_with_the_legacy_contract_is_told(tmp_path: Path) -> None:
+    for contract, url in ((LEGACY, V1_2_URL), ("v1.3", V1_3_URL)):
+        named = environment(sts_url=url, sts_contract=contract)
+        settings = Settings(environment="evte", environments={"evte": named}, home=tmp_path)
+        with capture_logs() as logs:
+            async with opened(settings):
+                pass
+        told = [entry["sts_contract"] for entry in logs if entry["event"] == "sts.legacy_sha1"]
+        assert told == ([LEGACY] if contract == LEGACY else [])
