@@ -78,6 +78,8 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             stack.enter_context(_alone_in(settings.home))
             await asyncio.to_thread(migrate.upgrade, settings.ledger())
         environment = environment_of(settings, now())
+        if environment.sts_contract != "v1.3":
+            log.warning("sts.legacy_sha1", environment=settings.environment, sts_contract=environment.sts_contract)
         ledger = open_ledger(settings)
         stack.push_async_callback(ledger.close)
         await ledger.check()
@@ -90,6 +92,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(agency.close)
         sts = Gateway(tls, timeouts(environment.sts_timeout), now, pool_size=settings.token_requests)
         stack.push_async_callback(sts.close)
+        metrics = Metrics()
         yield Parts(
             settings=settings,
             environment=environment,
@@ -104,8 +107,9 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
                 timing=timing(settings, environment),
                 ids=Ids(),
                 worker=f"{socket.gethostname()}:{os.getpid()}:{now():%Y%m%dT%H%M%S}",
+                metrics=metrics,
             ),
-            metrics=Metrics(),
+            metrics=metrics,
             keyring=cache(partial(open_keyring, environment)),
         )
 

@@ -1,5 +1,6 @@
 """From settings to what channels, gateways and stages are told about one environment."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,7 +24,10 @@ from pipeline.channels.sbr2_stp import Sbr2Stp
 from pipeline.gateway.client import Timeouts
 from pipeline.lodgment.decisions import Closedown, Delays, RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError
+from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.sbr_ebms3 import Software as RegisteredSoftware
+from pipeline.protocol.suites import V1_2_LEGACY, V1_3
+from pipeline.protocol.wstrust import RelationshipId
 from pipeline.sandbox.home import APPLIES_TO, open_home
 from pipeline.sandbox.sts import STS_PATH
 from pipeline.secret_files import read_secret
@@ -31,6 +35,9 @@ from pipeline.settings import EnvironmentSettings, Sbr2Settings, Settings
 from pipeline.stages.contract import Timing
 
 SANDBOX = "sandbox"
+_CONTRACT_IN_URL = re.compile(r"/S[0-9]+(v1\.[0-9]+)/", re.IGNORECASE)
+_PRODUCTION = "prod"
+"""How the names of environments begin that lodge for real."""
 _SANDBOX_TIMEOUT = timedelta(seconds=15)
 
 
@@ -38,10 +45,13 @@ def environment_of(settings: Settings, now: datetime) -> EnvironmentSettings:
     """The chosen environment; the sandbox describes itself from its folder, which is made when it is not there yet.
 
     Raises:
-        ConfigurationError: `settings.environment` when the settings describe no such environment.
+        ConfigurationError: `settings.environment` when the settings describe no such environment;
+            `settings.sts-contract` when contract and address of its token service disagree, or SHA-1 would go to
+            production.
     """
     chosen = settings.environments.get(settings.environment)
     if chosen is not None:
+        _check_contract(settings.environment, chosen)
         return chosen
     if settings.environment != SANDBOX:
         known = ", ".join(sorted({SANDBOX, *settings.environments}))
@@ -61,6 +71,19 @@ def environment_of(settings: Settings, now: datetime) -> EnvironmentSettings:
         unavailable_first=timedelta(seconds=2),
         retry_first=timedelta(seconds=1),
     )
+
+
+def _check_contract(name: str, environment: EnvironmentSettings) -> None:
+    """The contract's number is a part of the service's address (MAS-ST 3.1.1): a mix-up shows before it is sent."""
+    named = _CONTRACT_IN_URL.search(environment.sts_url or "")
+    contract = environment.sts_contract
+    if named is not None and named[1] != contract.removesuffix("-legacy-sha1"):
+        text = f"sts_contract: is {contract}, and sts_url is the address of {named[1]}: make them agree"
+    elif contract != "v1.3" and name.lower().startswith(_PRODUCTION):
+        text = f"sts_contract: {contract} signs with SHA-1, which is refused in environment {name!r}: use v1.3"
+    else:
+        return
+    raise ConfigurationError("settings.sts-contract", text)
 
 
 def asic_profile(settings: Settings, environment: EnvironmentSettings) -> AsicProfile:
@@ -123,7 +146,16 @@ def _certificates(path: Path | None) -> tuple[Certificate, ...]:
 
 def sts_profile(environment: EnvironmentSettings) -> StsProfile:
     """How tokens are asked for."""
-    return StsProfile(lifetime=environment.token_lifetime)
+    return StsProfile(
+        lifetime=environment.token_lifetime,
+        token_type=TokenProfile.SAML11 if environment.saml_version == "1.1" else TokenProfile.SAML20,
+        suite=V1_3 if environment.sts_contract == "v1.3" else V1_2_LEGACY,
+        back_date=environment.sts_back_date,
+        client_entropy=environment.sts_client_entropy,
+        claim_values=environment.sts_claim_values,
+        with_context=environment.sts_context,
+        relationship_id=RelationshipId(environment.relationship_id),
+    )
 
 
 def timeouts(total: timedelta) -> Timeouts:

@@ -103,7 +103,23 @@ class EnvironmentSettings(_Section):
     password_file: Path | None = None
     agency_timeout: timedelta = Field(default=timedelta(seconds=200), description="over three minutes (WIG 3.6)")
     sts_timeout: timedelta = timedelta(seconds=30)
-    token_lifetime: timedelta = Field(default=timedelta(minutes=30), ge=timedelta(minutes=5), le=timedelta(hours=8))
+    sts_contract: Literal["v1.3", "v1.2-legacy-sha1"] = Field(
+        default="v1.3", description="v1.2 signs with SHA-1: only for a service that takes nothing else"
+    )
+    sts_back_date: timedelta = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        le=timedelta(minutes=4),
+        description="how far a request's Timestamp lies in the past, where the service still finds it too new",
+    )
+    sts_client_entropy: bool = Field(default=False, description="contribute to the proof key (P_SHA1), as .NET does")
+    sts_claim_values: bool = Field(default=False, description="write the claims' values when acting for a client")
+    sts_context: bool = Field(default=False, description="send a Context, which the response must repeat")
+    relationship_id: Literal["v13:ID", "ID", "wsu:Id"] = Field(
+        default="v13:ID", description="attribute that carries the id of a relationship token"
+    )
+    saml_version: Literal["2.0", "1.1"] = Field(default="2.0", description="of the token")
+    token_lifetime: timedelta = Field(default=timedelta(minutes=30), gt=timedelta(minutes=5), le=timedelta(hours=8))
     key_size: Literal[256, 512] = 512
     poll_first: timedelta = timedelta(seconds=60)
     unavailable_first: timedelta = timedelta(seconds=30)

@@ -35,6 +35,10 @@ def configure_logs(level: str, *, json_lines: bool, stream: TextIO | None = None
     )
 
 
+_DISTINCT_CODES = 40
+"""Unknown codes that are counted by name for each channel; what the other side writes must not fill the registry."""
+
+
 class Metrics:
     """What operators watch. Liveness is progress: the time of the last settled message, not an open socket."""
 
@@ -51,6 +55,15 @@ class Metrics:
             "lodge_last_progress", "Unix time of the last settled one", ["step"], registry=self.registry
         )
         self._published = Counter("lodge_rescheduled", "Messages put back by the scheduler", registry=self.registry)
+        self._unknown_faults = Counter(
+            "lodge_unknown_fault", "Faults whose code is in no table", ["channel", "code"], registry=self.registry
+        )
+        self._codes: dict[str, set[str]] = {}
+        self._sts_skew = Gauge(
+            "lodge_sts_clock_skew_seconds",
+            "How far the token service's clock is ahead of ours, by its last reply",
+            registry=self.registry,
+        )
         self._swept = Gauge("lodge_last_sweep", "Unix time of the scheduler's last sweep", registry=self.registry)
         self._credential = Gauge(
             "lodge_credential_seconds_left",
@@ -86,6 +99,16 @@ class Metrics:
 
     def dependency_down(self, step: str, code: str) -> None:
         self._down.labels(step, code).inc()
+
+    def unknown_fault(self, channel: str, code: str) -> None:
+        """Count a fault that no table explains; codes beyond the first forty of a channel count as `other`."""
+        codes = self._codes.setdefault(channel, set())
+        if len(codes) < _DISTINCT_CODES:
+            codes.add(code)
+        self._unknown_faults.labels(channel, code if code in codes else "other").inc()
+
+    def sts_clock_skew(self, seconds: float) -> None:
+        self._sts_skew.set(seconds)
 
     def swept(self, published: int) -> None:
         self._published.inc(published)

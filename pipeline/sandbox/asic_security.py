@@ -9,11 +9,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
-from pipeline.protocol.algorithms import Algorithm
 from pipeline.protocol.namespaces import Ns
 from pipeline.sandbox.claims import CLAIM, MANDATORY, fingerprint
 from pipeline.sandbox.home import APPLIES_TO, Home, Standing
 from pipeline.sandbox.judge import (
+    HMAC_SHA256,
+    RSA_SHA256,
     ForgedError,
     Identified,
     Rule,
@@ -25,7 +26,7 @@ from pipeline.sandbox.judge import (
 )
 from pipeline.sandbox.relying_party import OpenToken, RelyingParty, UnacceptableError, UnreadableError
 from pipeline.sandbox.soap import FaultError, Name
-from pipeline.sandbox.sts_request import issued_by, read_certificate, require_reference
+from pipeline.sandbox.sts_gate import issued_by, read_certificate, require_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Sentry:
                 header.document_signature,
                 header.ids,
                 (header.body, header.token),
-                Algorithm.RSA_SHA256,
+                RSA_SHA256,
                 signer.key,
             )
             token = self._relying_party.open(header.assertion[0])
@@ -113,7 +114,7 @@ class Sentry:
         """The session key signs document signature, Body and assertion: it ties document to identity (WIG 5.4.4)."""
         key = xmlsec.Key.from_binary_data(xmlsec.constants.KeyDataHmac, token.proof_key)
         covered = [header.document_signature, header.body, _covered_assertion(header)]
-        check_signature(header.envelope_signature, header.ids, covered, Algorithm.HMAC_SHA256, key)
+        check_signature(header.envelope_signature, header.ids, covered, HMAC_SHA256, key)
 
 
 def _read_header(root: etree._Element) -> _Header:

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,11 +25,15 @@ from pipeline.sandbox.book import Book
 from pipeline.sandbox.home import Home, open_home
 from pipeline.sandbox.scenarios import Delivery
 from pipeline.sandbox.soap import Reply, fault
-from pipeline.sandbox.sts import STS_PATH, TokenService, Variant
-from pipeline.sandbox.sts_faults import Event, event_fault
+from pipeline.sandbox.sts import LEGACY_STS_PATH, STS_PATH, TokenService, scripted_fault
+from pipeline.sandbox.sts_script import Variant
 from pipeline.sandbox.trouble import ServiceName, Trouble, Weather
 
 _SOAP = "application/soap+xml"
+_STS_ROUTES = tuple(
+    path.replace("service.svc", "{service:(?i:service)[.](?i:svc)}") for path in (STS_PATH, LEGACY_STS_PATH)
+)
+"""The service definition writes the file's name both ways (3.1 and 3.1.1)."""
 _SHUTDOWN_SECONDS = 0.5
 """How long a stopping sandbox waits for replies that are slow on purpose."""
 log = structlog.get_logger(__name__)
@@ -81,7 +85,8 @@ class Sandbox:
         application = web.Application(client_max_size=DOCUMENT_LIMIT)
         application.add_routes(
             [
-                web.post(STS_PATH, self._issue),
+                *(web.post(path, self._issue) for path in _STS_ROUTES),
+                *(web.get(path, self._describe_sts) for path in _STS_ROUTES),
                 web.get("/gateway/{port}", self._describe),
                 web.post("/sandbox/script", self._set_trouble),
                 web.get("/sandbox/book", self._show_book),
@@ -107,9 +112,21 @@ class Sandbox:
 
     async def _issue(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        if await self._struck("sts"):
-            return _response(fault(event_fault(Event.INTERNAL)))
-        return _response(self._sts.answer(body, request.path, self._clock()))
+        struck = await self._struck("sts")
+        now = self._clock()
+        weather = self._weather.get("sts")
+        if weather is None:
+            return _response(self._sts.answer(body, request.path, now))
+        trouble = weather.trouble
+        if struck:
+            seconds = trouble.available_in
+            back = None if seconds is None else now + timedelta(seconds=seconds)
+            return _response(scripted_fault(trouble.event, trouble.shape, trouble.status, now, back))
+        return _response(self._sts.answer(body, request.path, now, trouble.variant))
+
+    async def _describe_sts(self, _request: web.Request) -> web.Response:
+        """Whoever asks whether the service is there gets a page, as from the real one; there is no WSDL to be had."""
+        return web.Response(text="<html><body>SYNTHETIC MAS-ST</body></html>", content_type="text/html")
 
     async def _lodge(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -153,23 +170,25 @@ class Sandbox:
         return web.json_response({"status": "ok", "synthetic": True})
 
 
-def serve(home: Path, host: str, port: int) -> None:
-    """Run a sandbox until SIGINT or SIGTERM. Blocks."""
-    asyncio.run(_serve(home, host, port))
+def serve(home: Path, host: str, port: int, trouble: Trouble | None = None) -> None:
+    """Run a sandbox, in `trouble` from the start, until SIGINT or SIGTERM. Blocks."""
+    asyncio.run(_serve(home, host, port, trouble))
 
 
-async def _serve(path: Path, host: str, port: int) -> None:
+async def _serve(path: Path, host: str, port: int, trouble: Trouble | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with Sandbox(open_home(path, _utc_now()), host=host, port=port) as sandbox:
+        if trouble is not None:
+            sandbox.script(trouble)
         log.info("sandbox.started", url=sandbox.url, sts_url=sandbox.sts_url, home=str(path))
         await stop.wait()
 
 
 def _response(reply: Reply) -> web.Response:
-    return web.Response(status=reply.status, body=reply.body, content_type=_SOAP, charset="utf-8")
+    return web.Response(status=reply.status, body=reply.body, content_type=reply.content_type, charset="utf-8")
 
 
 async def _deliver(request: web.Request, answer: Answer) -> web.StreamResponse:

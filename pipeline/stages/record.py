@@ -117,6 +117,8 @@ class Record:
         publications = [onward(row) for row in woken]
         for one, after in stored:
             _tell(one, after)
+            if isinstance(one.verdict, Failure):
+                self._context.tell_unknown(one.before.channel, one.verdict)
             if after.state in NEXT_STEP:
                 publications.append(onward(after))
             else:

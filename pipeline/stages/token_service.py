@@ -1,5 +1,6 @@
 """One conversation with the token service: a signed request, its reply read, a bounded number of tries."""
 
+import secrets
 from datetime import timedelta
 
 import structlog
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 _TRIES = 3
 _LEAST_SKEW = timedelta(seconds=2)
 """Smaller differences are told by nobody and harm nobody."""
+_NAME = "mas-st"
 
 
 class TokenService:
@@ -46,6 +48,7 @@ class TokenService:
         )
         answer: SecurityToken | Failure = await tries(self._once, key, credential)
         if isinstance(answer, Failure):
+            self._context.tell_unknown(_NAME, answer)
             return mas_st.unreachable(answer) if answer.kind in _NO_ANSWER else answer
         return answer if self._outlives_a_submission(answer) else _too_short(answer)
 
@@ -61,7 +64,16 @@ class TokenService:
         now = self._context.clock()
         nonce = self._context.new_id()
         try:
-            request = mas_st.request(self._profile, credential, key, f"urn:uuid:{nonce}", now, nonce.hex, self._skew)
+            request = mas_st.request(
+                self._profile,
+                credential,
+                key,
+                f"urn:uuid:{nonce}",
+                now,
+                nonce.hex,
+                self._skew,
+                secrets.token_bytes(key.key_size // 8),
+            )
         except RefusedError as error:
             return Failure(FailureClass.OUR_DOCUMENT, error.code, str(error), _CANNOT_ASK, Party.PRODUCER)
         except DependencyDownError as error:
@@ -73,10 +85,13 @@ class TokenService:
         return mas_st.read_reply(request, exchange.status or 0, exchange.body or b"", self._context.clock())
 
     def _measure_skew(self, exchange: Exchange) -> None:
-        if exchange.server_date is None:
+        skew = mas_st.measured_skew(exchange.body, exchange.server_date, exchange.started_at, exchange.finished_at)
+        if skew is None:
             return
-        skew = mas_st.clock_skew(exchange.server_date, exchange.started_at, exchange.finished_at)
-        if abs(skew - self._skew) >= _LEAST_SKEW:
+        self._context.metrics.sts_clock_skew(skew.total_seconds())
+        if abs(skew) > mas_st.LARGEST_SKEW:
+            log.error("sts.clock_skew_absurd", seconds=skew.total_seconds())
+        elif abs(skew - self._skew) >= _LEAST_SKEW:
             log.warning("sts.clock_skew", seconds=skew.total_seconds())
             self._skew = skew
 

@@ -10,6 +10,7 @@ import typer
 
 from pipeline.interfaces.cli import screen
 from pipeline.lodgment.errors import ConfigurationError
+from pipeline.sandbox.sts_script import Event, FaultShape, Variant
 from pipeline.settings import Settings, load_settings
 
 _commands = typer.Typer(no_args_is_help=True, help="The local agencies: a MAS-ST and an ASIC gateway that judge all.")
@@ -23,18 +24,39 @@ def register(app: typer.Typer) -> None:
 @_commands.command("serve")
 def serve(
     port: Annotated[int, typer.Option(help="TLS port on the loopback interface; 0 takes a free one.")] = 8443,
+    sts_latency: Annotated[
+        float, typer.Option(min=0, max=600, help="Seconds that every answer of the token service takes.")
+    ] = 0.0,
+    sts_fault_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of token requests that fail by chance: 0.1 is one in ten.")
+    ] = 0.0,
+    sts_seed: Annotated[int, typer.Option(help="Repeats the sequence of chances.")] = 0,
+    sts_event: Annotated[Event, typer.Option(help="Event code of those faults.")] = Event.INTERNAL,
+    sts_shape: Annotated[FaultShape, typer.Option(help="How much those faults say.")] = FaultShape.DETAIL,
+    sts_variant: Annotated[Variant, typer.Option(help="How responses with tokens are arranged.")] = Variant.RECORDED,
 ) -> None:
     """Serve the sandbox agencies until SIGTERM or Ctrl-C.
 
     Keys, credentials and the book are in the folder `sandbox` of LODGE_HOME. Workers with environment "sandbox" and the
-    same LODGE_HOME find it at LODGE_SANDBOX_URL (https://localhost:8443).
+    same LODGE_HOME find it at LODGE_SANDBOX_URL (https://localhost:8443). The token service's trouble can be changed
+    while it runs: POST {"service": "sts", "latency": 1, "fault_rate": 0.1} to /sandbox/script.
     """
     from pipeline.sandbox import server
+    from pipeline.sandbox.trouble import Trouble
     from pipeline.telemetry import configure_logs
 
     settings = load_settings()
     configure_logs(settings.log_level, json_lines=settings.log_format == "json")
-    server.serve(_home(settings), "localhost", port)
+    trouble = Trouble(
+        service="sts",
+        latency=sts_latency,
+        fault_rate=sts_fault_rate,
+        seed=sts_seed,
+        event=sts_event,
+        shape=sts_shape,
+        variant=sts_variant,
+    )
+    server.serve(_home(settings), "localhost", port, trouble)
 
 
 @_commands.command("jobs")
