@@ -13,6 +13,9 @@ from datetime import UTC, datetime, timedelta
 import xmlsec
 from lxml import etree
 
+from pipeline.protocol.credential import SigningKey
+from tests.doubles.sandbox_messages import rsa_key
+
 SOAP = "http://www.w3.org/2003/05/soap-envelope"
 WSA = "http://www.w3.org/2005/08/addressing"
 WSP = "http://schemas.xmlsoap.org/ws/2004/09/policy"

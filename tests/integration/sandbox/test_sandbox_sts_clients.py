@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from lxml import etree
 
 from pipeline.protocol.algorithms import TokenProfile
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, RsaKey
 from pipeline.protocol.soap import Fault, read_envelope
 from pipeline.protocol.wstrust import SecurityToken, TokenRequest
 from pipeline.protocol.wstrust_reply import Expected, read_token
