@@ -7,7 +7,7 @@ import fcntl
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from pipeline.broker.port import Broker
 from pipeline.broker.rabbitmq import RabbitBroker
 from pipeline.broker.topology import Topology
 from pipeline.channels.asic_bn import AsicBusinessNames
+from pipeline.channels.contract import Channel
 from pipeline.gateway.client import Gateway, TlsSettings
 from pipeline.keyring import Keyring
 from pipeline.ledger import artifacts, lodgments, migrate
@@ -84,7 +85,6 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(agency.close)
         sts = Gateway(tls, timeouts(environment.sts_timeout), now, pool_size=settings.token_requests)
         stack.push_async_callback(sts.close)
-        channel = AsicBusinessNames(asic_profile(settings, environment))
         yield Parts(
             settings=settings,
             environment=environment,
@@ -93,7 +93,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             sts=sts,
             context=Context(
                 ledger=ledger,
-                channels={channel.name: channel},
+                channels=open_channels(settings, environment),
                 environment=settings.environment,
                 clock=now,
                 timing=timing(settings, environment),
@@ -102,6 +102,12 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             ),
             metrics=Metrics(),
         )
+
+
+def open_channels(settings: Settings, environment: EnvironmentSettings) -> Mapping[str, Channel]:
+    """Every agency interface, by name."""
+    channel = AsicBusinessNames(asic_profile(settings, environment))
+    return {channel.name: channel}
 
 
 def open_ledger(settings: Settings) -> Ledger:

@@ -14,12 +14,14 @@ from pipeline.channels.asic_profile import (
 )
 from pipeline.channels.mas_st import CLAIMS, StsProfile
 from pipeline.gateway.client import Timeouts
+from pipeline.lodgment.breaker import BreakerPolicy, Budget
 from pipeline.lodgment.decisions import Delays, RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.sandbox.home import APPLIES_TO, open_home
 from pipeline.sandbox.sts import STS_PATH
 from pipeline.settings import EnvironmentSettings, Settings, read_secret
 from pipeline.stages.contract import Timing
+from pipeline.stages.token_desk import LEASE_BEYOND, DeskTerms
 
 SANDBOX = "sandbox"
 _SANDBOX_TIMEOUT = timedelta(seconds=15)
@@ -71,6 +73,18 @@ def sts_profile(environment: EnvironmentSettings) -> StsProfile:
     return StsProfile(lifetime=environment.token_lifetime)
 
 
+def desk_terms(settings: Settings, environment: EnvironmentSettings, clocks: Timing) -> DeskTerms:
+    """How tokens are asked for by all token workers together."""
+    assert environment.sts_url is not None  # noqa: S101  - the settings' own rule for environments with tokens
+    return DeskTerms(
+        sts=environment.sts_url,
+        budget=Budget(settings.sts_rate, settings.sts_concurrency),
+        retry=policy(environment),
+        breaker=BreakerPolicy(probe_patience=clocks.token_wait + LEASE_BEYOND),
+        look_ahead=settings.token_look_ahead,
+    )
+
+
 def timeouts(total: timedelta) -> Timeouts:
     """Time-outs of one HTTP conversation that may take `total`."""
     seconds = total.total_seconds()
@@ -114,7 +128,13 @@ def _authentication(environment: EnvironmentSettings) -> TokenTerms | BasicCrede
         return BasicCredentials(environment.username, read_secret(environment.password_file, "agency password"))
     assert environment.sts_url is not None  # noqa: S101
     assert environment.applies_to is not None  # noqa: S101
-    return TokenTerms(environment.sts_url, environment.applies_to, CLAIMS, environment.key_size)
+    return TokenTerms(
+        environment.sts_url,
+        environment.applies_to,
+        CLAIMS,
+        environment.key_size,
+        act_as_employer=environment.act_as_employer,
+    )
 
 
 def _services(environment: EnvironmentSettings) -> Mapping[tuple[str, str], ServiceEntry]:

@@ -36,6 +36,19 @@ class Envelope:
     size: int
 
 
+class TokenSubject(Protocol):
+    """What a token depends on besides the environment: a lodgment is one, and so is an employer to ask ahead for."""
+
+    @property
+    def credential(self) -> str: ...
+
+    @property
+    def party_abn(self) -> str: ...
+
+    @property
+    def software_id(self) -> str | None: ...
+
+
 class Channel(Protocol):
     """One agency interface in one environment."""
 
@@ -52,7 +65,7 @@ class Channel(Protocol):
         """
         ...
 
-    def token_key(self, lodgment: Lodgment) -> TokenKey | None:
+    def token_key(self, subject: TokenSubject) -> TokenKey | None:
         """The security token that this lodgment needs, or None where the channel uses none."""
         ...
 

@@ -27,6 +27,7 @@ from pipeline.sandbox.scenarios import Delivery
 from pipeline.sandbox.soap import Reply, fault
 from pipeline.sandbox.sts import STS_PATH, TokenService, Variant
 from pipeline.sandbox.sts_faults import Event, event_fault
+from pipeline.sandbox.sts_record import Record
 from pipeline.sandbox.trouble import ServiceName, Trouble, Weather
 
 _SOAP = "application/soap+xml"
@@ -59,6 +60,7 @@ class Sandbox:
         self._sts = TokenService(home, variant, secret_bytes)
         self._book: Book[Answer] = Book(home.book_file)
         self._gateway = Gateway(home, self._book)
+        self._asked = Record()
         self._weather: dict[ServiceName, Weather] = {}
         self._running = AsyncExitStack()
 
@@ -85,6 +87,7 @@ class Sandbox:
                 web.get("/gateway/{port}", self._describe),
                 web.post("/sandbox/script", self._set_trouble),
                 web.get("/sandbox/book", self._show_book),
+                web.get("/sandbox/sts", self._show_asked),
                 web.get("/sandbox/health", self._health),
                 web.post("/{anything:.*}", self._lodge),
             ]
@@ -107,9 +110,12 @@ class Sandbox:
 
     async def _issue(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        if await self._struck("sts"):
-            return _response(fault(event_fault(Event.INTERNAL)))
-        return _response(self._sts.answer(body, request.path, self._clock()))
+        with self._asked.asking(body, self._clock()) as asked:
+            if await self._struck("sts"):
+                return _response(fault(event_fault(Event.INTERNAL)))
+            reply = self._sts.answer(body, request.path, self._clock())
+            asked.issued += reply.status == 200
+            return _response(reply)
 
     async def _lodge(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -147,6 +153,11 @@ class Sandbox:
         # In one look: a book that grows between two pages would show a line twice.
         lines = await self._book.lines(request.query.get("reference"))
         text = b"".join(json.dumps(asdict(line)).encode() + b"\n" for line in lines)
+        return web.Response(body=text, content_type="application/jsonl")
+
+    async def _show_asked(self, _request: web.Request) -> web.Response:
+        """JSON lines: for whom tokens were asked, how often, and how many at a time."""
+        text = b"".join(json.dumps(line).encode() + b"\n" for line in self._asked.lines())
         return web.Response(body=text, content_type="application/jsonl")
 
     async def _health(self, _request: web.Request) -> web.Response:
