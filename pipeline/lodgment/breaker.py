@@ -197,10 +197,12 @@ def _ramping(breaker: Breaker, now: datetime) -> Breaker:
 
 
 def _stepped(breaker: Breaker, policy: BreakerPolicy, now: datetime) -> Breaker:
-    """The next step of the ramp when its time has come; closed after the last."""
+    """The next step of the ramp when its time has come and it was made use of, or nobody wants it; closed after the
+    last.
+    """
     if breaker.state is not BreakerState.RAMPING or breaker.step_since is None:
         return breaker
-    if now < breaker.step_since + policy.ramp_every:
+    if now < breaker.step_since + (policy.ramp_every if breaker.step_spent else policy.window):
         return breaker
     if breaker.step + 1 >= len(policy.ramp):
         return closed(breaker)
