@@ -59,6 +59,8 @@ class Load:
     def settings(self) -> dict[str, str]:
         return {
             "LODGE_ENVIRONMENTS__LOCAL__ACT_AS_EMPLOYER": "true",
+            # A busy machine must not make time-outs of a service that is only slow.
+            "LODGE_ENVIRONMENTS__LOCAL__STS_TIMEOUT": "PT30S",
             "LODGE_STS_RATE": str(self.rate),
             "LODGE_STS_CONCURRENCY": str(self.concurrency),
             "LODGE_TOKEN_REQUESTS": str(self.token_requests),
@@ -130,9 +132,18 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=1.0)
     parser.add_argument("--fault-rate", type=float, default=0.1)
     parser.add_argument("--rate", type=float, default=50.0)
+    parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--patience", type=float, default=3600.0, help="seconds")
     given = parser.parse_args()
-    load = Load(given.lodgments, given.employers, given.token_workers, given.latency, given.fault_rate, given.rate)
+    load = Load(
+        lodgments=given.lodgments,
+        employers=given.employers,
+        token_workers=given.token_workers,
+        latency=given.latency,
+        fault_rate=given.fault_rate,
+        rate=given.rate,
+        concurrency=given.concurrency,
+    )
     folder = Path(tempfile.mkdtemp(prefix="lodge-token-load-"))
     _say(f"{load}; logs in {folder}")
     with ExitStack() as stack:
