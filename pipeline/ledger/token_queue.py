@@ -64,16 +64,16 @@ class Taken:
     queued_at: datetime
 
 
-async def want(tx: Tx, wanted: Collection[Wanted], now: datetime) -> None:
+async def want(tx: Tx, wanted: Collection[Wanted], now: datetime, good_until: datetime) -> None:
     """Put keys into the queue for lodgments that wait, and lock their rows: until this transaction ends, no answer is
-    stored, so what is parked in it will be found by `settle`. A token that is over, or that a clock which has stepped
-    back since would revive, is wiped.
+    stored, so what is parked in it will be found by `settle`. A key whose token, stored in this instant, is good beyond
+    `good_until` stays as it is; one that is over, or that a clock which has stepped back would revive, is wiped.
     """
     by_hash = {one.key.hash(): one for one in wanted}
     if not by_hash:
         return
     batch = [_row(key_hash, one.key, now) | {"at_once": one.at_once} for key_hash, one in sorted(by_hash.items())]
-    bounds = {"now": now, "later": now + CLOCK_TOLERANCE}
+    bounds = {"now": now, "later": now + CLOCK_TOLERANCE, "good_until": good_until}
     await tx.connection.execute(_want(tx.dialect), {"batch": encode(batch), **bounds})
 
 
@@ -217,6 +217,7 @@ def _want(dialect: Dialect) -> sa.Executable:
     hurried = _table.key_hash.in_(sa.select(rows.c.key_hash).where(rows.c.at_once))
     stepped_back = sa.or_(_table.last_used_at > _at("later"), _table.requested_at > _at("later"))
     worthless = sa.or_(_table.expires_at <= _at("now"), stepped_back)
+    good = sa.and_(_table.expires_at > _at("good_until"), ~stepped_back)
     waits = sa.and_(_table.ask_at.is_not(None), _table.ask_turn == Turn.FIRST)
     to_retry = sa.and_(_table.ask_at.is_not(None), _table.retry_at > _at("now"))
     wiped = {
@@ -229,9 +230,12 @@ def _want(dialect: Dialect) -> sa.Executable:
             **wiped,
             "state": sa.case((worthless, TokenState.REQUESTED.value), else_=_table.state),
             "ask_at": sa.case(
-                (sa.or_(stepped_back, hurried), _at("now")), (sa.or_(waits, to_retry), _table.ask_at), else_=_at("now")
+                (good, _table.ask_at),
+                (sa.or_(stepped_back, hurried), _at("now")),
+                (sa.or_(waits, to_retry), _table.ask_at),
+                else_=_at("now"),
             ),
-            "ask_turn": Turn.FIRST,
+            "ask_turn": sa.case((good, _table.ask_turn), else_=int(Turn.FIRST)),
             "requested_at": sa.case((stepped_back, _at("now")), else_=_table.requested_at),
             "last_used_at": _at("now"),
         },

@@ -93,7 +93,8 @@ class Authorise:
             for key, rows in lacking.items()
             if self._refusal(seen.get(key.hash()), credentials.get(key.credential), rows) is None
         ]
-        await token_queue.want(tx, wanted, self._context.clock())
+        now = self._context.clock()
+        await token_queue.want(tx, wanted, now, now + self._margin)
         # Their rows are locked now; an answer may have been stored since they were read.
         seen |= await tokens.look(tx, [one.key.hash() for one in wanted])
         asked = {one.key for one in wanted}

@@ -83,7 +83,7 @@ def fill(count: int) -> None:
 
     async def work(tx: Tx) -> None:
         now = datetime.now(UTC)
-        await token_queue.want(tx, [Wanted(key(number)) for number in range(count)], now)
+        await token_queue.want(tx, [Wanted(key(number)) for number in range(count)], now, now)
         await tokens.claim(tx, [key(0), key(1)], "worker", now, now + timedelta(minutes=1))
         text = "No claims \x1b[31m of this business."
         retry = now + timedelta(minutes=4)

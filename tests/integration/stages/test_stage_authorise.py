@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.channels.asic_bn import AsicBusinessNames
-from pipeline.ledger import tokens
+from pipeline.ledger import token_queue, tokens
 from pipeline.ledger.tables import TokenState
+from pipeline.ledger.token_queue import Wanted
 from pipeline.lodgment.breaker import BreakerState, Budget
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import NOT_BEFORE, OPERATOR_RELEASED, TOKEN_REQUESTED, Reason
@@ -439,6 +440,19 @@ async def test_more_than_a_portion_of_waiting_lodgments_is_told_in_portions(benc
         await office.receive(*rows[start : start + 300])
     await office.round()
     assert [len(await office.desk.settle()) for _ in range(4)] == [500, 500, 100, 0]
+
+
+async def test_a_token_that_came_in_the_same_instant_is_not_asked_for_again(bench: "Bench") -> None:
+    """Two workers, and the answer is stored after one of them has looked and before it puts the key into the queue."""
+    office = Office(bench, service := Service(bench))
+    [row] = await received(bench, "a")
+    await office.lodge(row)
+    before = await office.stored(row)
+    async with bench.ledger.transaction() as tx:
+        wanted = [Wanted(before.key, at_once=True)]
+        await token_queue.want(tx, wanted, bench.now, bench.now + Timing().token_margin)
+    assert await office.stored(row) == before
+    assert (await office.round(), len(service.asked)) == (0, 1)
 
 
 async def test_a_defect_holds_what_met_it_and_nothing_else(bench: "Bench") -> None:
