@@ -22,6 +22,7 @@ from pipeline.channels.mas_st import CLAIMS, StsProfile
 from pipeline.channels.sbr2_profile import Gate, Sbr2Profile
 from pipeline.channels.sbr2_stp import Sbr2Stp
 from pipeline.gateway.client import Timeouts
+from pipeline.lodgment.breaker import BreakerPolicy, Budget
 from pipeline.lodgment.decisions import Closedown, Delays, RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.protocol.algorithms import TokenProfile
@@ -33,6 +34,7 @@ from pipeline.sandbox.sts import STS_PATH
 from pipeline.secret_files import read_secret
 from pipeline.settings import EnvironmentSettings, Sbr2Settings, Settings
 from pipeline.stages.contract import Timing
+from pipeline.stages.token_desk import LEASE_BEYOND, DeskTerms
 
 SANDBOX = "sandbox"
 _CONTRACT_IN_URL = re.compile(r"/S[0-9]+(v1\.[0-9]+)/", re.IGNORECASE)
@@ -158,6 +160,18 @@ def sts_profile(environment: EnvironmentSettings) -> StsProfile:
     )
 
 
+def desk_terms(settings: Settings, environment: EnvironmentSettings, clocks: Timing) -> DeskTerms:
+    """How tokens are asked for by all token workers together."""
+    assert environment.sts_url is not None  # noqa: S101  - the settings' own rule for environments with tokens
+    return DeskTerms(
+        sts=environment.sts_url,
+        budget=Budget(settings.sts_rate, settings.sts_concurrency),
+        retry=policy(environment),
+        breaker=BreakerPolicy(probe_patience=clocks.token_wait + LEASE_BEYOND),
+        look_ahead=settings.token_look_ahead,
+    )
+
+
 def timeouts(total: timedelta) -> Timeouts:
     """Time-outs of one HTTP conversation that may take `total`."""
     seconds = total.total_seconds()
@@ -201,7 +215,13 @@ def _authentication(environment: EnvironmentSettings) -> TokenTerms | BasicCrede
         return BasicCredentials(environment.username, read_secret(environment.password_file, "agency password"))
     assert environment.sts_url is not None  # noqa: S101
     assert environment.applies_to is not None  # noqa: S101
-    return TokenTerms(environment.sts_url, environment.applies_to, CLAIMS, environment.key_size)
+    return TokenTerms(
+        environment.sts_url,
+        environment.applies_to,
+        CLAIMS,
+        environment.key_size,
+        act_as_employer=environment.act_as_employer,
+    )
 
 
 def _services(environment: EnvironmentSettings) -> Mapping[tuple[str, str], ServiceEntry]:

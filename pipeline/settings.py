@@ -121,6 +121,10 @@ class EnvironmentSettings(_Section):
     saml_version: Literal["2.0", "1.1"] = Field(default="2.0", description="of the token")
     token_lifetime: timedelta = Field(default=timedelta(minutes=30), gt=timedelta(minutes=5), le=timedelta(hours=8))
     key_size: Literal[256, 512] = 512
+    act_as_employer: bool = Field(
+        default=False,
+        description="tokens act for the employer under the job's software_id (MAS-ST 3.3.1); ASIC's guide knows none",
+    )
     poll_first: timedelta = timedelta(seconds=60)
     unavailable_first: timedelta = timedelta(seconds=30)
     retry_first: timedelta = timedelta(seconds=5)
@@ -166,6 +170,18 @@ class Settings(BaseSettings):
     batch: int = Field(default=50, ge=1, le=1000)
     in_flight: int = Field(default=256, ge=1, le=5000, description="requests under way to the agency, per worker")
     token_requests: int = Field(default=8, ge=1, le=100, description="requests under way to the STS, per worker")
+    sts_rate: float = Field(
+        default=10.0, gt=0, le=1000, description="requests a second to the STS, all workers together"
+    )
+    sts_concurrency: int = Field(
+        default=16, ge=1, le=1000, description="requests under way to the STS, all workers together"
+    )
+    token_look_ahead: timedelta = Field(
+        default=timedelta(minutes=10),
+        ge=timedelta(0),
+        le=timedelta(hours=8),
+        description="tokens of lodgments with a not_before are asked for so long ahead",
+    )
     ledger_connections: int = Field(default=8, ge=1, le=100)
     stuck_after: timedelta = timedelta(minutes=5)
     sweep_every: timedelta = timedelta(milliseconds=500)

@@ -11,6 +11,7 @@ from typing import TextIO
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from pipeline.lodgment.breaker import BreakerScope, BreakerState
 from pipeline.lodgment.states import Step
 
 
@@ -76,6 +77,27 @@ class Metrics:
         )
         self._credentials: set[tuple[str, str]] = set()
 
+        self._tokens = Counter(
+            "lodge_token_answers",
+            "Answers of the token service: why it was asked, and issued or the class of failure",
+            ["turn", "outcome"],
+            registry=self.registry,
+        )
+        self._token_wait = Histogram(
+            "lodge_token_wait_seconds",
+            "From when a token was due to be asked for until its answer",
+            ["turn"],
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
+            registry=self.registry,
+        )
+        self._token_request = Histogram(
+            "lodge_token_request_seconds", "Time the token service takes", registry=self.registry
+        )
+        self._asking = Gauge("lodge_token_requests_under_way", "Token requests under way", registry=self.registry)
+        self._breaker = Gauge(
+            "lodge_breaker_state", "1 for the state that a breaker is in", ["scope", "state"], registry=self.registry
+        )
+
     def serve(self, port: int) -> None:
         """Expose `/metrics` on the loopback interface."""
         start_http_server(port, addr="127.0.0.1", registry=self.registry)
@@ -93,6 +115,19 @@ class Metrics:
     def settled(self, step: Step, count: int) -> None:
         self._settled.labels(step).inc(count)
         self._progress.labels(step).set_to_current_time()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        with self._asking.track_inprogress(), self._token_request.time():
+            yield
+
+    def token(self, turn: str, outcome: str, waited: float) -> None:
+        self._tokens.labels(turn, outcome).inc()
+        self._token_wait.labels(turn).observe(max(0.0, waited))
+
+    def breaker(self, scope: BreakerScope, state: BreakerState) -> None:
+        for one in BreakerState:
+            self._breaker.labels(scope, one).set(one is state)
 
     def poison(self, step: Step) -> None:
         self._poison.labels(step).inc()

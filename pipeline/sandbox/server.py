@@ -26,6 +26,7 @@ from pipeline.sandbox.home import Home, open_home
 from pipeline.sandbox.scenarios import Delivery
 from pipeline.sandbox.soap import Reply, fault
 from pipeline.sandbox.sts import LEGACY_STS_PATH, STS_PATH, TokenService, scripted_fault
+from pipeline.sandbox.sts_record import Record
 from pipeline.sandbox.sts_script import Variant
 from pipeline.sandbox.trouble import ServiceName, Trouble, Weather
 
@@ -63,6 +64,7 @@ class Sandbox:
         self._sts = TokenService(home, variant, secret_bytes)
         self._book: Book[Answer] = Book(home.book_file)
         self._gateway = Gateway(home, self._book)
+        self._asked = Record()
         self._weather: dict[ServiceName, Weather] = {}
         self._running = AsyncExitStack()
 
@@ -90,6 +92,7 @@ class Sandbox:
                 web.get("/gateway/{port}", self._describe),
                 web.post("/sandbox/script", self._set_trouble),
                 web.get("/sandbox/book", self._show_book),
+                web.get("/sandbox/sts", self._show_asked),
                 web.get("/sandbox/health", self._health),
                 web.post("/{anything:.*}", self._lodge),
             ]
@@ -112,17 +115,21 @@ class Sandbox:
 
     async def _issue(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        struck = await self._struck("sts")
-        now = self._clock()
-        weather = self._weather.get("sts")
+        with self._asked.asking(body, self._clock()) as asked:
+            struck = await self._struck("sts")
+            reply = self._token_reply(body, request.path, struck=struck)
+            asked.issued += reply.status == 200
+            return _response(reply)
+
+    def _token_reply(self, body: bytes, path: str, *, struck: bool) -> Reply:
+        now, weather = self._clock(), self._weather.get("sts")
         if weather is None:
-            return _response(self._sts.answer(body, request.path, now))
+            return self._sts.answer(body, path, now)
         trouble = weather.trouble
         if struck:
-            seconds = trouble.available_in
-            back = None if seconds is None else now + timedelta(seconds=seconds)
-            return _response(scripted_fault(trouble.event, trouble.shape, trouble.status, now, back))
-        return _response(self._sts.answer(body, request.path, now, trouble.variant))
+            back = None if trouble.available_in is None else now + timedelta(seconds=trouble.available_in)
+            return scripted_fault(trouble.event, trouble.shape, trouble.status, now, back)
+        return self._sts.answer(body, path, now, trouble.variant)
 
     async def _describe_sts(self, _request: web.Request) -> web.Response:
         """Whoever asks whether the service is there gets a page, as from the real one; there is no WSDL to be had."""
@@ -164,6 +171,11 @@ class Sandbox:
         # In one look: a book that grows between two pages would show a line twice.
         lines = await self._book.lines(request.query.get("reference"))
         text = b"".join(json.dumps(asdict(line)).encode() + b"\n" for line in lines)
+        return web.Response(body=text, content_type="application/jsonl")
+
+    async def _show_asked(self, _request: web.Request) -> web.Response:
+        """JSON lines: for whom tokens were asked, how often, and how many at a time."""
+        text = b"".join(json.dumps(line).encode() + b"\n" for line in self._asked.lines())
         return web.Response(body=text, content_type="application/jsonl")
 
     async def _health(self, _request: web.Request) -> web.Response:

@@ -81,6 +81,8 @@ class Timing:
     """A token is used only if it outlives this: the envelope may be under way that long (WIG 3.6)."""
     token_wait: timedelta = timedelta(seconds=60)
     """How long one token request may take, retries included, before another worker may ask."""
+    token_patience: timedelta = timedelta(minutes=30)
+    """How often a lodgment without a token looks by itself whether there is one; normally the answer wakes it."""
     lane_check: timedelta = timedelta(seconds=30)
     """How often a lodgment looks by itself whether its turn has come; normally its predecessor wakes it."""
 

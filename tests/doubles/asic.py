@@ -123,6 +123,11 @@ def make_channel(reference: AssertionReference = AssertionReference.WSU_ID) -> A
     return AsicBusinessNames(make_profile(reference))
 
 
+def make_acting_channel() -> AsicBusinessNames:
+    """A channel whose tokens act for the employer."""
+    return AsicBusinessNames(replace(make_profile(), authentication=replace(TERMS, act_as_employer=True)))
+
+
 def make_basic_channel() -> AsicBusinessNames:
     login = BasicCredentials("agent", "pass:wörd")
     return AsicBusinessNames(replace(make_profile(), authentication=login))
