@@ -14,7 +14,7 @@ from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.xml import XmlError, parse
 from pipeline.sandbox.assertion import Grant, Issuer
 from pipeline.sandbox.claims import KNOWN, MANDATORY, values_for
-from pipeline.sandbox.home import APPLIES_TO, Home
+from pipeline.sandbox.home import APPLIES_TO, SBR2_APPLIES_TO, Home
 from pipeline.sandbox.judge import ForgedError, text
 from pipeline.sandbox.soap import FaultError, Reply, envelope, fault, node, timestamp
 from pipeline.sandbox.sts_faults import Event, event_fault, invalid_request
@@ -43,7 +43,10 @@ class TokenService:
     """Issues tokens. `secret_bytes` overrides the size of the proof key, which clients must not assume."""
 
     def __init__(self, home: Home, variant: Variant = Variant.RECORDED, secret_bytes: int | None = None) -> None:
-        self._issuer = Issuer(home.sts, home.relying_party.certificate)
+        self._issuers = {
+            APPLIES_TO: Issuer(home.sts, home.relying_party.certificate),
+            SBR2_APPLIES_TO: Issuer(home.sts, home.sbr2_relying_party.certificate),
+        }
         self._gatekeeper = Gatekeeper(home)
         self._variant = variant
         self._secret_bytes = secret_bytes
@@ -75,16 +78,15 @@ class TokenService:
         return message_id
 
     def _issue(self, request: TokenRequest, requester: Requester, now: datetime) -> etree._Element:
-        if request.applies_to != APPLIES_TO and not request.applies_to.startswith(f"{APPLIES_TO}/"):
-            raise event_fault(Event.RELYING_PARTY)
+        audience = self._relying_party(request.applies_to)
         grant = Grant(
-            audience=APPLIES_TO,
+            audience=audience,
             claims=_granted(request.claims, requester, request.second_party),
             created_at=now,
             expires_at=request.expires_at,
             proof_key=secrets.token_bytes(self._secret_bytes or request.key_size // 8),
         )
-        assertion_id, encrypted = self._issuer.issue(grant)
+        assertion_id, encrypted = self._issuers[audience].issue(grant)
         parts = _parts(request, grant, assertion_id, encrypted)
         order = _RECORDED if self._variant is Variant.RECORDED else _SPECIFIED
         response = node(Ns.WST("RequestSecurityTokenResponse"), *(parts[name] for name in order))
@@ -94,6 +96,13 @@ class TokenService:
         if request.context is not None:
             response.set("Context", request.context[:512])
         return node(Ns.WST("RequestSecurityTokenResponseCollection"), response, prefixes={"trust": Ns.WST.value})
+
+    def _relying_party(self, applies_to: str) -> str:
+        """The one that is asked for by its own address or one below it."""
+        for known in self._issuers:
+            if applies_to == known or applies_to.startswith(f"{known}/"):
+                return known
+        raise event_fault(Event.RELYING_PARTY)
 
 
 _RECORDED = (

@@ -150,7 +150,7 @@ def test_a_home_is_made_once_and_reused(tmp_path: Path) -> None:
     assert again.credentials == made.credentials
     assert again.sts.certificate == made.sts.certificate
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]
-    assert {path.stat().st_mode & 0o777 for path in made.path.iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in made.path.rglob("*") if path.is_file()} == {0o600}
     assert made.path.stat().st_mode & 0o777 == 0o700
 
 
