@@ -22,8 +22,13 @@ from pipeline.sandbox.relying_party import RelyingParty, UnacceptableError, Unre
 from pipeline.sandbox.sbr2_answers import RefusedError
 from pipeline.sandbox.signers import Signer, Signers, check_token
 
-_AUTHENTICATION = frozenset({"as4.signature", "as4.digest", "as4.certificate"})
-"""Rules about who signed what; the others are about how."""
+_CODES = {
+    "as4.xml": "EBMS:0009",
+    "as4.signature": "EBMS:0101",
+    "as4.digest": "EBMS:0101",
+    "as4.certificate": "EBMS:0101",
+}
+"""Not XML, and who signed what; every other rule is about how a message is signed: EBMS:0103."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +65,7 @@ class Sbr2Sentry:
             self._check_token(verified, signer, now)
             units = read_messaging(verified.messaging)
         except As4SignatureError as error:
-            code = "EBMS:0101" if error.code in _AUTHENTICATION else "EBMS:0103"
-            raise RefusedError(code, f"{error.code}: {error}") from error
+            raise RefusedError(_CODES.get(error.code, "EBMS:0103"), f"{error.code}: {error}") from error
         except (ForgedError, UnacceptableError) as error:
             raise RefusedError("EBMS:0101", str(error)) from error
         except UnreadableError as error:

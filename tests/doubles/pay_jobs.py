@@ -1,6 +1,7 @@
 """Synthetic pay events for the sandbox's SBR2 gateways, and jobs that lodge them."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,10 +10,17 @@ from tests.doubles.stp import ABN, pay_event
 SOFTWARE_ID = "0004785936"
 
 
-def pay_run(name: str, script: str | None = None, *, payees: int = 3, abn: str = ABN, **fields: str) -> bytes:
+def pay_run(
+    name: str,
+    script: str | None = None,
+    *,
+    payees: int = 3,
+    abn: str = ABN,
+    changes: Mapping[str, str] | None = None,
+) -> bytes:
     """A pay event of today, in a lane and of a content of its own; `script` is what the sandbox makes of it."""
     now = datetime.now(UTC)
-    changes = {
+    fields = {
         "Rp/SoftwareInformationBusinessManagementSystemId": f"SYN-BMS-{name}",
         "Rp/AustralianBusinessNumberId": abn,
         "Rp/OrganisationName/DetailsOrganisationalNameT": f"SANDBOX:{script}" if script else f"Synthetic {name}",
@@ -21,7 +29,7 @@ def pay_run(name: str, script: str | None = None, *, payees: int = 3, abn: str =
         "Rp/Payroll/InteractionTransactionId": f"SYN-{name}",
         "Rp/Declaration/SignatureD": f"{now:%Y-%m-%d}",
     }
-    return pay_event({**changes, **fields}, payees)
+    return pay_event({**fields, **(changes or {})}, payees)
 
 
 def pay_job(job_id: str, script: str | None = None, document: bytes | None = None, **changes: Any) -> bytes:
