@@ -10,6 +10,7 @@ from enum import StrEnum
 from pipeline.sandbox.scenarios import Delivery
 
 MARK = "SANDBOX:"
+_MOST_TIMES, _LONGEST = 1_000, 86_400
 
 
 class Sbr2Scenario(StrEnum):
@@ -79,7 +80,10 @@ def read_script(name: str) -> Sbr2Script:
     values = dict(option.partition("=")[::2] for option in options)
     if not values.keys() <= {"times", "seconds"}:
         raise ValueError("a scenario is followed by ;times= and ;seconds=, and nothing else")
-    return Sbr2Script(Sbr2Scenario(scenario), int(values.get("times", "1")), float(values.get("seconds", "2")))
+    times, seconds = int(values.get("times", "1")), float(values.get("seconds", "2"))
+    if not (-1 <= times <= _MOST_TIMES and 0 <= seconds <= _LONGEST):
+        raise ValueError(f"times lie between -1 and {_MOST_TIMES}, seconds between 0 and {_LONGEST}")
+    return Sbr2Script(Sbr2Scenario(scenario), times, seconds)
 
 
 class Said(StrEnum):

@@ -91,7 +91,7 @@ class Sandbox:
         application.add_routes(
             [
                 web.post(STS_PATH, self._issue),
-                web.post(f"/sbr2/{{gateway:{'|'.join(sbr2.GATEWAYS)}}}/services/{{door}}", self._message),
+                web.post("/sbr2/{gateway}/services/{door}", self._message),
                 web.get("/gateway/{port}", self._describe),
                 web.post("/sandbox/script", self._set_trouble),
                 web.get("/sandbox/book", self._show_book),
@@ -133,16 +133,15 @@ class Sandbox:
         return await _deliver(request, answer)
 
     async def _message(self, request: web.Request) -> web.StreamResponse:
-        try:
-            door = Door(request.match_info["door"])
-        except ValueError as error:
-            raise web.HTTPNotFound from error
+        gateway, path = request.match_info["gateway"], request.match_info["door"]
+        if gateway not in sbr2.GATEWAYS or path not in set(Door):
+            raise web.HTTPNotFound
+        door = Door(path)
         body = await request.read()
         if door is Door.PUSH and await self._struck("sbr2-push"):
             return _response(sbr2.unavailable())
         closed = door is Door.PULL and await self._struck("sbr2-pull")
         content_type = request.headers.get("Content-Type", "")
-        gateway = request.match_info["gateway"]
         answer = await self._sbr2.answer(gateway, door, content_type, body, self._clock(), closed=closed)
         return await _deliver(request, answer)
 

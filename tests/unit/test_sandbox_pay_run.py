@@ -96,7 +96,17 @@ def test_a_script_is_read_from_the_payers_name_as_it_was_written(scenario: Sbr2S
     assert read_pay_event([pay_event(Employer(1, 2), "SYN", NOW, script).encode()]).script == script
 
 
-@pytest.mark.parametrize("name", ["SANDBOX:", "SANDBOX:nothing", "SANDBOX:accept;often=1", "SANDBOX:accept;times=x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SANDBOX:",
+        "SANDBOX:nothing",
+        "SANDBOX:accept;often=1",
+        "SANDBOX:accept;times=x",
+        "SANDBOX:delayed;seconds=nan",
+        "SANDBOX:delayed;seconds=1e30",
+    ],
+)
 def test_what_begins_like_a_script_and_is_none_is_not_taken_for_a_name(name: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         read_script(name)
