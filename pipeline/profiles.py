@@ -29,7 +29,9 @@ from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.sbr_ebms3 import Software as RegisteredSoftware
 from pipeline.protocol.suites import V1_2_LEGACY, V1_3
 from pipeline.protocol.wstrust import RelationshipId
-from pipeline.sandbox.home import APPLIES_TO, open_home
+from pipeline.sandbox.home import APPLIES_TO, SBR2_APPLIES_TO, Home, open_home
+from pipeline.sandbox.sbr2 import GATEWAYS
+from pipeline.sandbox.sbr2_message import PRODUCT
 from pipeline.sandbox.sts import STS_PATH
 from pipeline.secret_files import read_secret
 from pipeline.settings import EnvironmentSettings, Sbr2Settings, Settings
@@ -72,6 +74,25 @@ def environment_of(settings: Settings, now: datetime) -> EnvironmentSettings:
         poll_first=timedelta(seconds=2),
         unavailable_first=timedelta(seconds=2),
         retry_first=timedelta(seconds=1),
+        sbr2=_sandbox_sbr2(settings.sandbox_url, home),
+    )
+
+
+def _sandbox_sbr2(sandbox_url: str, home: Home) -> Sbr2Settings:
+    """SBR2 as the sandbox has it: everything synthetic, outcomes asked for every few seconds."""
+    return Sbr2Settings(
+        gateways={name: f"{sandbox_url}/sbr2/{name}" for name in GATEWAYS},
+        gateway=GATEWAYS[0],
+        applies_to=SBR2_APPLIES_TO,
+        product_id=PRODUCT["ProductID"],
+        vendor=PRODUCT["BMS Vendor"],
+        name=PRODUCT["BMS Name"],
+        version=PRODUCT["BMS Version"],
+        domain="pipeline.sandbox.invalid",
+        agency_certificates=home.sbr2_certificate_file,
+        signed_responses=True,
+        poll_first=timedelta(seconds=1),
+        poll_longest=timedelta(seconds=5),
     )
 
 

@@ -89,8 +89,9 @@ class AsicBusinessNames:
 
     @property
     def needs_software_id(self) -> bool:
-        """The guide knows none (WIG 5.1)."""
-        return False
+        """The guide knows none (WIG 5.1); a token that acts for an employer names it (MAS-ST 3.3.1)."""
+        terms = self._profile.authentication
+        return not isinstance(terms, BasicCredentials) and terms.act_as_employer
 
     def prepare(self, job: LodgmentJob, document: Document, now: datetime) -> Prepared:  # noqa: ARG002  - the contract's signature
         """The message's `businessDocumentBody`, checked, in the form in which it is stored, sealed and sent.

@@ -146,7 +146,11 @@ def _record(raw: bytes) -> Record:
         )
     # A prefix has no declaration in so small a document; the delimiter's own name says nothing more.
     name = found["name"]
-    element = parse(b"<Record_Delimiter" + found[0][1 + len(name) :].split(b"</", 1)[0].rstrip(b"/> \t\r\n") + b"/>")
+    written = b"<Record_Delimiter" + found[0][1 + len(name) :].split(b"</", 1)[0].rstrip(b"/> \t\r\n") + b"/>"
+    try:
+        element = parse(written)
+    except XmlError as error:
+        raise RecordError("records.delimiter", f"a Record_Delimiter is {error}") from error
     values = {key: (element.get(key) or "").strip() for key in _ATTRIBUTES}
     if not values["DocumentID"]:
         raise RecordError("records.delimiter", "a Record_Delimiter must have a DocumentID")

@@ -1,4 +1,4 @@
-"""The sandbox on a TLS port: MAS-ST, the ASIC gateway, and a control door that only a sandbox has."""
+"""The sandbox on a TLS port: MAS-ST, ASIC's gateway, two SBR2 gateways, and a control door only a sandbox has."""
 
 import asyncio
 import json
@@ -19,10 +19,15 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from pipeline.protocol.xml import DOCUMENT_LIMIT
-from pipeline.sandbox.asic import Answer, Gateway, unavailable
+from pipeline.sandbox import book, sbr2
+from pipeline.sandbox.answer import Answer
+from pipeline.sandbox.asic import Gateway, unavailable
+from pipeline.sandbox.asic_book import AsicBook
 from pipeline.sandbox.asic_messages import SERVICES, asic_fault, wsdl
-from pipeline.sandbox.book import Book
+from pipeline.sandbox.commits import Commits
 from pipeline.sandbox.home import Home, open_home
+from pipeline.sandbox.sbr2 import Door
+from pipeline.sandbox.sbr2_book import Sbr2Book
 from pipeline.sandbox.scenarios import Delivery
 from pipeline.sandbox.soap import Reply, fault
 from pipeline.sandbox.sts import LEGACY_STS_PATH, STS_PATH, TokenService, scripted_fault
@@ -30,7 +35,6 @@ from pipeline.sandbox.sts_record import Record
 from pipeline.sandbox.sts_script import Variant
 from pipeline.sandbox.trouble import ServiceName, Trouble, Weather
 
-_SOAP = "application/soap+xml"
 _STS_ROUTES = tuple(
     path.replace("service.svc", "{service:(?i:service)[.](?i:svc)}") for path in (STS_PATH, LEGACY_STS_PATH)
 )
@@ -45,7 +49,7 @@ def _utc_now() -> datetime:
 
 
 class Sandbox:
-    """Both services on one port; port 0 takes a free one. Use it as an asynchronous context manager."""
+    """All services on one port; port 0 takes a free one. Use it as an asynchronous context manager."""
 
     def __init__(
         self,
@@ -62,8 +66,9 @@ class Sandbox:
         self._port = port
         self._clock = clock
         self._sts = TokenService(home, variant, secret_bytes)
-        self._book: Book[Answer] = Book(home.book_file)
-        self._gateway = Gateway(home, self._book)
+        self._commits = Commits(home.book_file, book.SCHEMA)
+        self._gateway = Gateway(home, AsicBook(self._commits))
+        self._sbr2 = sbr2.Sbr2Gateways(home, Sbr2Book(self._commits))
         self._asked = Record()
         self._weather: dict[ServiceName, Weather] = {}
         self._running = AsyncExitStack()
@@ -72,6 +77,10 @@ class Sandbox:
     def url(self) -> str:
         """Scheme, host and port: the gateway's base address."""
         return f"https://{self._host}:{self._port}"
+
+    def sbr2_url(self, gateway: str) -> str:
+        """The base address of one of the SBR2 gateways."""
+        return f"{self.url}/sbr2/{gateway}"
 
     @property
     def sts_url(self) -> str:
@@ -83,12 +92,13 @@ class Sandbox:
         self._weather[trouble.service] = Weather(trouble, self._clock())
 
     async def __aenter__(self) -> Self:
-        await self._running.enter_async_context(self._book)
+        await self._running.enter_async_context(self._commits)
         application = web.Application(client_max_size=DOCUMENT_LIMIT)
         application.add_routes(
             [
                 *(web.post(path, self._issue) for path in _STS_ROUTES),
                 *(web.get(path, self._describe_sts) for path in _STS_ROUTES),
+                web.post("/sbr2/{gateway}/services/{door}", self._message),
                 web.get("/gateway/{port}", self._describe),
                 web.post("/sandbox/script", self._set_trouble),
                 web.get("/sandbox/book", self._show_book),
@@ -146,6 +156,19 @@ class Sandbox:
         answer = await self._gateway.answer(body, request.path, authorization, self._clock())
         return await _deliver(request, answer)
 
+    async def _message(self, request: web.Request) -> web.StreamResponse:
+        gateway, path = request.match_info["gateway"], request.match_info["door"]
+        if gateway not in sbr2.GATEWAYS or path not in set(Door):
+            raise web.HTTPNotFound
+        door = Door(path)
+        body = await request.read()
+        if door is Door.PUSH and await self._struck("sbr2-push"):
+            return _response(sbr2.unavailable())
+        closed = door is Door.PULL and await self._struck("sbr2-pull")
+        content_type = request.headers.get("Content-Type", "")
+        answer = await self._sbr2.answer(gateway, door, content_type, body, self._clock(), closed=closed)
+        return await _deliver(request, answer)
+
     async def _struck(self, service: ServiceName) -> bool:
         weather = self._weather.get(service)
         if weather is None:
@@ -169,7 +192,7 @@ class Sandbox:
     async def _show_book(self, request: web.Request) -> web.Response:
         """JSON lines, all of them or those of one `reference`."""
         # In one look: a book that grows between two pages would show a line twice.
-        lines = await self._book.lines(request.query.get("reference"))
+        lines = await book.lines(self.home.book_file, request.query.get("reference"))
         text = b"".join(json.dumps(asdict(line)).encode() + b"\n" for line in lines)
         return web.Response(body=text, content_type="application/jsonl")
 
@@ -200,7 +223,7 @@ async def _serve(path: Path, host: str, port: int, trouble: Trouble | None) -> N
 
 
 def _response(reply: Reply) -> web.Response:
-    return web.Response(status=reply.status, body=reply.body, content_type=reply.content_type, charset="utf-8")
+    return web.Response(status=reply.status, body=reply.body, headers={"Content-Type": reply.content_type})
 
 
 async def _deliver(request: web.Request, answer: Answer) -> web.StreamResponse:
@@ -212,7 +235,9 @@ async def _deliver(request: web.Request, answer: Answer) -> web.StreamResponse:
             await asyncio.sleep(answer.seconds)
             return _response(answer.reply)
         case Delivery.HALF:
-            response = web.StreamResponse(status=answer.reply.status, headers={"Content-Type": _SOAP})
+            response = web.StreamResponse(
+                status=answer.reply.status, headers={"Content-Type": answer.reply.content_type}
+            )
             response.content_length = len(answer.reply.body)
             await response.prepare(request)
             await response.write(answer.reply.body[: len(answer.reply.body) // 2])

@@ -16,7 +16,7 @@ from pipeline.protocol.suites import V1_2_LEGACY, V1_3
 from pipeline.protocol.xml import XmlError, parse
 from pipeline.sandbox.assertion import Grant, Issuer
 from pipeline.sandbox.claims import KNOWN, MANDATORY, values_for
-from pipeline.sandbox.home import APPLIES_TO, Home
+from pipeline.sandbox.home import APPLIES_TO, SBR2_APPLIES_TO, Home
 from pipeline.sandbox.judge import ForgedError, text
 from pipeline.sandbox.soap import FaultError, Reply, envelope, fault, node, timestamp
 from pipeline.sandbox.sts_faults import event_fault, invalid_request
@@ -32,12 +32,13 @@ REQUEST_LIMIT = 100 * 1024
 """Bytes (service definition, 4.1.1)."""
 RELYING_PARTIES = (
     APPLIES_TO,
+    SBR2_APPLIES_TO,
     "https://m2m.uat.asic.gov.au",
     "https://test.sbr.gov.au/services",
     "https://3pt.portal.usi.gov.au/service",
 )
-"""Whom tokens are given for, by the beginning of their address: the sandbox's own gateway, and the test systems that
-clients of the real service name. All tokens are for the eyes of the sandbox's gateway alone."""
+"""Whom tokens are given for, by the beginning of their address: the sandbox's own gateways, and the test systems that
+clients of the real service name. The latter's tokens are for the eyes of the sandbox's ASIC gateway."""
 
 _RSTR_FINAL = Ns.WST.value + "/RSTRC/IssueFinal"
 _ANONYMOUS = Ns.WSA.value + "/anonymous"
@@ -49,7 +50,10 @@ class TokenService:
     """Issues tokens. `secret_bytes` overrides the size of the proof key, which clients must not assume."""
 
     def __init__(self, home: Home, variant: Variant = Variant.RECORDED, secret_bytes: int | None = None) -> None:
-        self._issuer = Issuer(home.sts, home.relying_party.certificate)
+        self._issuers = {
+            APPLIES_TO: Issuer(home.sts, home.relying_party.certificate),
+            SBR2_APPLIES_TO: Issuer(home.sts, home.sbr2_relying_party.certificate),
+        }
         self._gatekeeper = Gatekeeper(home)
         self._variant = variant
         self._secret_bytes = secret_bytes
@@ -86,14 +90,16 @@ class TokenService:
     def _issue(self, request: TokenRequest, requester: Requester, now: datetime, variant: Variant) -> etree._Element:
         size = self._secret_bytes or request.key_size // 8
         nonce = secrets.token_bytes(size)
+        audience = _audience(request.applies_to)
         grant = Grant(
-            audience=_audience(request.applies_to),
+            audience=audience,
             claims=_granted(request.claims, requester, request.second_party),
             created_at=now,
             expires_at=request.expires_at,
             proof_key=nonce if request.entropy is None else p_sha1(request.entropy, nonce, size),
         )
-        assertion_id, encrypted = self._issuer.issue(grant, saml11=request.token_type is TokenProfile.SAML11)
+        issuer = self._issuers.get(audience, self._issuers[APPLIES_TO])
+        assertion_id, encrypted = issuer.issue(grant, saml11=request.token_type is TokenProfile.SAML11)
         parts = _parts(request, grant, assertion_id, encrypted, nonce)
         response = response_of(parts, variant)
         if request.context is not None:

@@ -9,11 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.sandbox.sts_script import Event, FaultShape, Variant
 
-ServiceName = Literal["sts", "asic"]
+ServiceName = Literal["sts", "asic", "sbr2-push", "sbr2-pull"]
 
 
 class Trouble(BaseModel):
     """What to do to one service. Replaces what was scripted for it; the defaults lift everything.
+
+    An outage of `sbr2-pull` tells everybody that there is nothing yet (EBMS:0006), as the agency does while it is
+    closed; of `sbr2-push`, HTTP 503.
 
     `outage` answers every request with the service's own fault for being unavailable, for `seconds` or until lifted.
     `latency` in seconds delays every reply. `fault_rate` is the share of requests that meet that fault by chance; the

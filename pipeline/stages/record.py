@@ -160,7 +160,8 @@ class Record:
             decision = decide_after_question(verdict, row.tally, policy, now, since=since, spread=spread)
             reason = Reason.of(verdict)
             if verdict.kind in _NOT_TAKEN:
-                row = replace(row, agency_reference=None)
+                # The envelope at hand is the question: sent where documents go, it would lodge nothing.
+                row = replace(row, agency_reference=None, envelope_id=None)
         else:
             decision, reason = decide(verdict, row.tally, policy, now, spread=spread), Reason.of(verdict)
         due_at = decision.due_at

@@ -50,11 +50,16 @@ class Load:
             job(
                 f"load-{number:06d}",
                 employer={"abn": synthetic_abn(number % self.employers)},
-                software_id=software_id(number % self.employers),
+                software_product=PRODUCT,
                 payload={"inline": document(name=f"Synthetic {number}")},
             )
             for number in range(self.lodgments)
         ]
+
+    def software_ids(self) -> str:
+        """What `lodge software-ids import` takes."""
+        rows = (f"{PRODUCT},{synthetic_abn(n)},{software_id(n)}" for n in range(self.employers))
+        return "\n".join(("product,abn,software_id", *rows))
 
     def settings(self) -> dict[str, str]:
         return {
@@ -66,6 +71,9 @@ class Load:
             "LODGE_TOKEN_REQUESTS": str(self.token_requests),
             "LODGE_STUCK_AFTER": "PT30M",
         }
+
+
+PRODUCT = "Synthetic Pay"
 
 
 def software_id(employer: int) -> str:
@@ -86,6 +94,9 @@ class Run:
         site.script(service="sts", latency=load.latency, fault_rate=load.fault_rate, seed=1)
 
     def start(self) -> None:
+        ids = self.site.folder / "software-ids.csv"
+        ids.write_text(self.load.software_ids())
+        self.site.run_command("software-ids", "import", str(ids))
         launched = [self.site.launch_worker(name) for name in _OTHERS]
         self.token_workers = [self.site.launch_worker("token") for _ in range(self.load.token_workers)]
         for worker in (*launched, *self.token_workers):

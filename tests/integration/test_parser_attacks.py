@@ -213,6 +213,7 @@ import json, resource
 from pipeline.channels.asic_profile import SERVICE
 from pipeline.lodgment.job import JobRefusedError
 from tests.doubles.asic import NAMESPACE, make_channel, make_order
+from tests.doubles.documents import prepared_by
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 def payload(size):
@@ -225,14 +226,14 @@ at_start = peak()
 too_big = payload(51 * 1024 * 1024)
 before = peak()
 try:
-    channel.prepare(SERVICE, "bnLodgeApplication", too_big)
+    prepared_by(channel, SERVICE, "bnLodgeApplication", too_big)
     code = None
 except JobRefusedError as error:
     code = error.code
 print(json.dumps([code, (peak() - before) / len(too_big)]))
 del too_big
 large = payload(49 * 1024 * 1024)
-prepared = channel.prepare(SERVICE, "bnLodgeApplication", large)
+prepared = prepared_by(channel, SERVICE, "bnLodgeApplication", large).content
 del large
 envelope = channel.seal(make_order(prepared))
 print(json.dumps([len(envelope.head) + len(prepared) + len(envelope.tail), (peak() - at_start) / len(prepared)]))

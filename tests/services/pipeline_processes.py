@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import ssl
+import subprocess
 import sys
 import time
 import urllib.request
@@ -105,6 +106,10 @@ class Site:
         service = self._launch(arguments, "out", "")
         self._ended.append(service)
         return service
+
+    def run_command(self, *arguments: str) -> None:
+        """A command that must do what it is asked to."""
+        subprocess.run([LODGE, *arguments], env=self.environment, check=True, capture_output=True, timeout=120)
 
     def _launch(self, arguments: Sequence[str], kind: str, ready: str) -> Service:
         name = "-".join(arguments[:2]) if kind == "log" else arguments[0]

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,12 @@ from pipeline.lodgment.errors import ConfigurationError
 from pipeline.sandbox.sts_script import Event, FaultShape, Variant
 from pipeline.settings import Settings, load_settings
 
-_commands = typer.Typer(no_args_is_help=True, help="The local agencies: a MAS-ST and an ASIC gateway that judge all.")
+if TYPE_CHECKING:
+    from pipeline.sandbox.book import Line
+
+_commands = typer.Typer(
+    no_args_is_help=True, help="The local agencies: a MAS-ST, an ASIC gateway and two SBR2 gateways that judge all."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +71,7 @@ def jobs(
         bool, typer.Option("--all", help="Also jobs that must be refused or held, and a repeated one.")
     ] = False,
 ) -> None:
-    """Write synthetic jobs as NDJSON to stdout, with the agencies' troubles in them: for `lodge submit`.
+    """Write synthetic business name jobs as NDJSON to stdout, with the agencies' troubles in them: for `lodge submit`.
 
     Without `--all` every one of them must end accepted or rejected.
     """
@@ -83,7 +88,8 @@ def jobs(
 def book(
     json: Annotated[bool, typer.Option("--json", help="Every line of the book, as JSON.")] = False,
 ) -> None:
-    """Ask the agency itself: how many references it saw, how often it processed each, and what broke its rules.
+    """Ask the agencies themselves: how many references each saw, how often it processed them, how often an outcome was
+    pulled, and what broke its rules.
 
     Exit code 1 if one was processed more than once, or used for two documents.
     """
@@ -96,9 +102,10 @@ def book(
     if json:
         screen.print_json([asdict(line) for line in lines])
     else:
-        counts = Counter((line.processed, line.seen) for line in lines)
-        rows = [(number, processed, seen) for (processed, seen), number in sorted(counts.items())]
-        screen.stdout().print(screen.table("The agency's book", ("references", "processed", "seen"), rows))
+        counts = Counter((line.channel, line.processed, line.seen, _pulls(line)) for line in lines)
+        rows = [(channel, number, *times) for (channel, *times), number in sorted(counts.items())]
+        heads = ("channel", "references", "processed", "seen", "pulled")
+        screen.stdout().print(screen.table("The agencies' book", heads, rows))
     wrong = [line for line in lines if line.processed > 1 or line.violations]
     for line in wrong:
         screen.stderr().print(f"WRONG: {line.reference} was processed {line.processed} times; {line.violations or ''}")
@@ -140,6 +147,11 @@ def keystore(
         password_file = out.with_name(f"{out.name}.password")
         screen.write_private(password_file, password.encode())
     screen.stdout().print(f"SYNTHETIC: {len(abns)} credential(s) in {out}, password in {password_file}", soft_wrap=True)
+
+
+def _pulls(line: "Line") -> str:
+    """Nothing where outcomes are not pulled."""
+    return "" if line.pulls is None else f"{line.pulls:3d}"
 
 
 def _home(settings: Settings) -> Path:

@@ -4,7 +4,7 @@ import asyncio
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,7 +85,10 @@ async def _warm(settings: "Settings", employers: Sequence[Employer], at: datetim
     from pipeline.profiles import channels, environment_of, timing
 
     environment = environment_of(settings, moment)
-    keys = _keys(employers, environment, list(channels(settings, environment).values()))
+    known = list(channels(settings, environment).values())
+    if settings.software is not None and any(one.needs_software_id for one in known):
+        employers = await _with_registered_ids(settings, employers, settings.software.product)
+    keys = _keys(employers, environment, known)
     if not keys:
         text = f"environment {settings.environment!r} uses no tokens: there is nothing to warm"
         raise ConfigurationError("warm.none", text)
@@ -104,6 +107,19 @@ async def _warm(settings: "Settings", employers: Sequence[Employer], at: datetim
     console.print(f"Asked for from {when(first)} to {when(last)} ({span(last - first)}), needed at {when(at)}.")
     if first <= moment and last > at - _EARLIER and len(keys) > 1:
         console.print("The last come after that: warm earlier, or raise sts_rate if the token service allows it.")
+
+
+async def _with_registered_ids(
+    settings: "Settings", employers: Sequence[Employer], product: str
+) -> "Sequence[Employer]":
+    """Those that name no software id with the one that the intake will look up for their lodgments."""
+    from pipeline.ledger import software_ids
+    from pipeline.lodgment.subscription import Subscription
+
+    async with opened_ledger(settings) as ledger, ledger.transaction(read_only=True) as tx:
+        found = await software_ids.registered(tx, {Subscription(product, one.party_abn) for one in employers})
+    ids = {whose.party: one.software_id.digits for whose, one in found.items()}
+    return [replace(one, software_id=one.software_id or ids.get(one.party_abn)) for one in employers]
 
 
 def plan(

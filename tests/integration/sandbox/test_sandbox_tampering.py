@@ -217,8 +217,10 @@ async def test_the_token_service_refuses_every_bent_signature_and_tells_algorith
         root = etree.fromstring(good)
         bend(at(root, f"{{{DS}}}Signature"))
         answer = await client.post(STS, etree.tostring(root))
-        event = "E9003" if rule is Rule.ALGORITHM else "E9004"
-        if answer.status != 500 or answer.event != event or NO_VALUE in answer.reason:
+        # Prefix lists are taken from Java stacks here, so that one put in by another only breaks the signature.
+        taken = name == "InclusiveNamespaces"
+        event = "E9003" if rule is Rule.ALGORITHM and not taken else "E9004"
+        if answer.status != 500 or answer.event != event or (NO_VALUE in answer.reason) != taken:
             wrong.append(f"{name}: {answer.status} {answer.codes} {answer.reason}")
     assert not wrong, "\n".join(wrong)
     assert (await client.post(STS, good)).status == 200
