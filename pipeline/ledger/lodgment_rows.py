@@ -9,7 +9,7 @@ from sqlalchemy.engine import Row
 from pipeline.ledger.tables import lodgment
 from pipeline.lodgment.decisions import Tally
 from pipeline.lodgment.failures import Party
-from pipeline.lodgment.lodgment import Lodgment, Reason
+from pipeline.lodgment.lodgment import Lateness, Lodgment, Reason
 from pipeline.lodgment.states import State
 
 _NAMES = tuple(lodgment.c.keys())
@@ -55,6 +55,7 @@ def new_row(new: NewLodgment) -> dict[str, object]:
         "facts": dict(item.facts),
         "job": new.job,
         "labels": dict(new.labels),
+        "submission_id": item.facts.get("submission"),
         **changing(item),
     }
 
@@ -82,6 +83,9 @@ def changing(item: Lodgment) -> dict[str, object]:
         "document_number": item.document_number,
         "finished_at": item.finished_at,
         "gateway": item.gateway,
+        "hold_id": item.hold_id,
+        "watch_at": item.watch_at,
+        "warned": item.warned,
     }
 
 
@@ -97,6 +101,7 @@ def lodgment_of(row: Row[Any]) -> Lodgment:
         State(resume) if resume else None,
         Reason(code, text, Party(who)) if code else None,
         Tally(failures, waits),
-        *values[_MOVING + 9 :],
+        *values[_MOVING + 9 : -1],
+        Lateness(values[-1]) if values[-1] else None,
     )
     return Lodgment(*fields)

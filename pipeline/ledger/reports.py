@@ -9,7 +9,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from pipeline.ledger import attempts, lodgments, operators, outcomes
+from pipeline.ledger import attempts, holds, lane_history, lanes, lodgments, operators, outcomes
+from pipeline.ledger.holds import Standing
 from pipeline.ledger.lodgments import JobDocument
 from pipeline.ledger.operators import OperatorAction
 from pipeline.ledger.session import Tx
@@ -17,7 +18,8 @@ from pipeline.ledger.tables import HELD, lodgment, message_event
 from pipeline.lodgment.lodgment import Attempt, Lodgment
 from pipeline.lodgment.outcome import Attachment, MessageEvent, Severity
 from pipeline.lodgment.references import earliest_id
-from pipeline.lodgment.states import State
+from pipeline.lodgment.replacement import Verdict, judge
+from pipeline.lodgment.states import FINAL, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,12 @@ class Timeline:
     events: Sequence[MessageEvent]
     attachments: Sequence[Attachment]
     actions: Sequence[OperatorAction]
+    waits_for: Lodgment | None
+    """Who has the lodgment's lane."""
+    hold: Standing | None
+    """What keeps it, and how many others."""
+    replacement: Verdict | None
+    """What a full file replacement replaces."""
 
 
 async def state_counts(tx: Tx, since: datetime) -> list[StateCount]:
@@ -92,7 +100,21 @@ async def timeline(tx: Tx, lodgment_id: UUID) -> Timeline | None:
         events=await outcomes.of(tx, lodgment_id),
         attachments=await outcomes.attachments_of(tx, lodgment_id),
         actions=await operators.of(tx, lodgment_id),
+        waits_for=None if found.state in FINAL else await lanes.holder(tx, found),
+        hold=await _hold_over(tx, found),
+        replacement=await _replacement(tx, found),
     )
+
+
+async def _hold_over(tx: Tx, row: Lodgment) -> Standing | None:
+    hold = None if row.hold_id is None else await holds.load(tx, row.hold_id)
+    return None if hold is None else Standing(hold, await holds.count(tx, hold.id))
+
+
+async def _replacement(tx: Tx, row: Lodgment) -> Verdict | None:
+    if not row.facts.get("replaces"):
+        return None
+    return judge(row, (await lane_history.before(tx, [row]))[row.id])
 
 
 def _received(since: datetime, until: datetime | None = None) -> dict[str, object]:

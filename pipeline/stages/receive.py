@@ -12,7 +12,7 @@ from pipeline.broker.messages import outcome_event, refusal_event
 from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.contract import Channel, Prepared
 from pipeline.gateway.documents import DocumentStore
-from pipeline.ledger import artifacts, lodgments, outcomes, payees, quarantine
+from pipeline.ledger import artifacts, lane_history, lodgments, outcomes, payees, quarantine
 from pipeline.ledger.artifacts import NewArtifact
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.quarantine import Quarantined
@@ -21,6 +21,7 @@ from pipeline.ledger.tables import ArtifactKind
 from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
 from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.references import message_reference_number
+from pipeline.lodgment.replacement import Verdict, event_of, judge
 from pipeline.lodgment.states import NEXT_STEP, State, Step
 from pipeline.stages.contract import Context, Settled, onward
 
@@ -145,7 +146,8 @@ class Receive:
         """All of the batch in one transaction: a payload is stored only with its row, a row only with its payload."""
         async with self._context.ledger.transaction() as tx:
             known = await lodgments.known_jobs(tx, list(taken))
-            fresh = [one for job_id, one in taken.items() if job_id not in known]
+            fresh, forbidden = await self._judged(tx, [one for job_id, one in taken.items() if job_id not in known])
+            refused += forbidden
             added = await lodgments.add(tx, [NewLodgment(o.lodgment, o.job.stored_form(), o.job.labels) for o in fresh])
             if len(added) < len(fresh):
                 # Another intake stored some of these jobs since the look-up: its rows are the originals.
@@ -165,6 +167,29 @@ class Receive:
         publications += [refusal_event(b.error.job_id, b.error.code, b.error.problems, self._now()) for b in refused]
         _tell(new, again, refused)
         return publications
+
+    async def _judged(self, tx: Tx, fresh: Sequence[_Taken]) -> tuple[list[_Taken], list[_Refused]]:
+        """Those that may be lodged, and the full file replacements of which it is known already that they may not."""
+        replacing = [one.lodgment for one in fresh if one.lodgment.facts.get("replaces")]
+        if not replacing:
+            return list(fresh), []
+        history = await lane_history.before(tx, replacing)
+        allowed: list[_Taken] = []
+        refused: list[_Refused] = []
+        for one in fresh:
+            row = one.lodgment
+            found = Verdict()
+            if row.id in history:
+                beside = [event_of(o.lodgment) for o in allowed if o.lodgment.order_key == row.order_key]
+                found = judge(row, [*history[row.id], *beside])
+            if found.refusal is not None:
+                error = JobRefusedError(found.refusal.code, (found.refusal.text,), one.job.job_id)
+                refused.append(_Refused(one.delivery, error))
+                continue
+            allowed.append(one)
+            if found.elsewhere:
+                log.info("receive.replacement_elsewhere", lodgment=str(row.id), job=row.job_id)
+        return allowed, refused
 
     async def _answers_again(self, tx: Tx, originals: Sequence[Lodgment]) -> list[Outgoing]:
         """A job pushed again gets the original lodgment: its outcome once more, or a nudge where it stands."""
