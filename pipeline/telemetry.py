@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -52,6 +52,18 @@ class Metrics:
         self._published = Counter("lodge_rescheduled", "Messages put back by the scheduler", registry=self.registry)
         self._swept = Gauge("lodge_last_sweep", "Unix time of the scheduler's last sweep", registry=self.registry)
 
+        self._open = Gauge("lodge_open", "Lodgments that are not final", ["channel", "state"], registry=self.registry)
+        self._oldest = Gauge(
+            "lodge_oldest_seconds", "Age of the oldest lodgment", ["channel", "state"], registry=self.registry
+        )
+        self._late = Gauge(
+            "lodge_late", "Lodgments that an agency is late with", ["channel", "lateness"], registry=self.registry
+        )
+        self._warnings = Counter(
+            "lodge_late_told", "Warnings of lateness", ["channel", "lateness"], registry=self.registry
+        )
+        self._holds = Gauge("lodge_holds", "Holds that stand", ["scope"], registry=self.registry)
+
     def serve(self, port: int) -> None:
         """Expose `/metrics` on the loopback interface."""
         start_http_server(port, addr="127.0.0.1", registry=self.registry)
@@ -75,6 +87,28 @@ class Metrics:
 
     def dependency_down(self, step: str, code: str) -> None:
         self._down.labels(step, code).inc()
+
+    def warned(self, channel: str, lateness: str) -> None:
+        self._warnings.labels(channel, lateness).inc()
+
+    def standing(
+        self,
+        states: Iterable[tuple[str, str, int, float]],
+        late: Iterable[tuple[str, str, int]],
+        holds: Iterable[tuple[str, int]],
+    ) -> None:
+        """What is open: channel, state, number and the oldest's age in seconds; channel, lateness and number; scope and
+        number of holds.
+        """
+        for gauge in (self._open, self._oldest, self._late, self._holds):
+            gauge.clear()
+        for channel, state, number, age in states:
+            self._open.labels(channel, state).set(number)
+            self._oldest.labels(channel, state).set(age)
+        for channel, lateness, number in late:
+            self._late.labels(channel, lateness).set(number)
+        for scope, number in holds:
+            self._holds.labels(scope).set(number)
 
     def swept(self, published: int) -> None:
         self._published.inc(published)

@@ -6,8 +6,11 @@ from pipeline.ledger import partitions
 from pipeline.runner import Activity, Pace, Periodic, Runner
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reschedule import Reschedule
+from pipeline.stages.watch import Watch
 
 SWEEP_BATCH = 500
+WATCH_EVERY = 5.0
+COUNT_EVERY = 60.0
 HOUSEKEEPING_EVERY = 3600.0
 
 
@@ -24,6 +27,12 @@ def activities(parts: Parts) -> list[Activity]:
         parts.metrics.swept(published)
         return published >= SWEEP_BATCH
 
+    watching = Watch(parts.context, parts.metrics, SWEEP_BATCH)
+
+    async def count() -> bool:
+        await watching.count()
+        return False
+
     async def keep_house() -> bool:
         async with parts.ledger.transaction() as tx:
             await partitions.ensure(tx, parts.context.clock())
@@ -31,6 +40,8 @@ def activities(parts: Parts) -> list[Activity]:
 
     return [
         Periodic("sweep", sweep, parts.settings.sweep_every.total_seconds(), parts.metrics),
+        Periodic("watch", watching.look, WATCH_EVERY, parts.metrics),
+        Periodic("count", count, COUNT_EVERY, parts.metrics),
         Periodic("housekeeping", keep_house, HOUSEKEEPING_EVERY, parts.metrics),
         Runner(Quarantine(parts.context), parts.broker, Pace(batch=parts.settings.batch), parts.metrics),
     ]

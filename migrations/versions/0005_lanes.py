@@ -15,15 +15,15 @@ _NOT_FINAL = "state NOT IN ('accepted', 'cancelled', 'partially_accepted', 'reje
 _COLUMNS = (
     ("hold_id", _ID),
     ("watch_at", _MOMENT),
-    ("warned", sa.Text()),
     ("submission_id", sa.Text()),
+    ("warned", sa.Text()),
 )
 _INDEXES = (
     ("lodgment_lane_sent_idx", ["order_key"], f"order_key IS NOT NULL AND sent_at IS NOT NULL AND {_NOT_FINAL}"),
     ("lodgment_submission_idx", ["order_key", "submission_id", "id"], "submission_id IS NOT NULL"),
     ("lodgment_hold_idx", ["hold_id", "id"], "hold_id IS NOT NULL"),
     ("lodgment_watch_idx", ["watch_at"], "watch_at IS NOT NULL"),
-    ("lodgment_warned_idx", ["warned", "channel", "sent_at"], "warned IS NOT NULL"),
+    ("lodgment_warned_idx", ["warned", "channel", "sent_at"], f"warned IS NOT NULL AND {_NOT_FINAL}"),
 )
 
 

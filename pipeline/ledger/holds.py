@@ -113,6 +113,11 @@ async def standing(tx: Tx, limit: int) -> list[Standing]:
     return [Standing(_hold(row), row.number) for row in rows]
 
 
+async def by_scope(tx: Tx) -> dict[str, int]:
+    """How many open holds there are of each scope."""
+    return {row.scope: row.number for row in await tx.connection.execute(_by_scope())}
+
+
 async def count(tx: Tx, hold_id: UUID) -> int:
     """How many lodgments this hold keeps."""
     return int((await tx.connection.execute(_count(), {"hold_id": hold_id})).scalar_one())
@@ -206,6 +211,11 @@ def _by_id() -> sa.Select[Any]:
 def _ending() -> sa.Select[Any]:
     limit = sa.bindparam("limit", type_=sa.Integer)
     return sa.select(hold).where(sa.text("state = 'ending'")).limit(limit).with_for_update(skip_locked=True)
+
+
+@cache
+def _by_scope() -> sa.Select[Any]:
+    return sa.select(hold.c.scope, sa.func.count().label("number")).where(OPEN_HOLD).group_by(hold.c.scope)
 
 
 def _kept(hold_id: sa.ColumnElement[Any]) -> tuple[sa.ColumnElement[bool], ...]:

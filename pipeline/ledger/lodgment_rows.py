@@ -9,7 +9,7 @@ from sqlalchemy.engine import Row
 from pipeline.ledger.tables import lodgment
 from pipeline.lodgment.decisions import Tally
 from pipeline.lodgment.failures import Party
-from pipeline.lodgment.lodgment import Lateness, Lodgment, Reason
+from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.states import State
 
 _NAMES = tuple(lodgment.c.keys())
@@ -56,6 +56,7 @@ def new_row(new: NewLodgment) -> dict[str, object]:
         "job": new.job,
         "labels": dict(new.labels),
         "submission_id": item.facts.get("submission"),
+        "warned": None,
         **changing(item),
     }
 
@@ -85,13 +86,12 @@ def changing(item: Lodgment) -> dict[str, object]:
         "gateway": item.gateway,
         "hold_id": item.hold_id,
         "watch_at": item.watch_at,
-        "warned": item.warned,
     }
 
 
 def lodgment_of(row: Row[Any]) -> Lodgment:
-    """The lodgment in a row of `COLUMNS`, which stand in the order of its fields."""
-    values = tuple(row)
+    """The lodgment in a row that begins with `COLUMNS`, which stand in the order of its fields."""
+    values = tuple(row)[:_DOCUMENTS]
     state, version, due_at, resume, code, text, who, failures, waits = values[_MOVING : _MOVING + 9]
     fields = (
         *values[:_MOVING],
@@ -101,7 +101,6 @@ def lodgment_of(row: Row[Any]) -> Lodgment:
         State(resume) if resume else None,
         Reason(code, text, Party(who)) if code else None,
         Tally(failures, waits),
-        *values[_MOVING + 9 : -1],
-        Lateness(values[-1]) if values[-1] else None,
+        *values[_MOVING + 9 :],
     )
     return Lodgment(*fields)

@@ -137,10 +137,11 @@ lodgment = sa.Table(
     sa.Column("gateway", sa.Text),
     sa.Column("hold_id", Id),
     sa.Column("watch_at", Moment),
-    sa.Column("warned", sa.Text),
     sa.Column("job", sa.Text, nullable=False),
     sa.Column("labels", Json, nullable=False),
     sa.Column("submission_id", sa.Text),
+    # Not among what a move writes: it is the watch's alone.
+    sa.Column("warned", sa.Text),
     sa.CheckConstraint(f"state IN ({quoted(State)})", "state"),
     sa.CheckConstraint(f"resume IN ({quoted(State)})", "resume"),
     # A lodgment that nobody would ever look at again must be final or in a person's hands.
@@ -180,7 +181,7 @@ _WITH_HOLD = lodgment.c.hold_id.is_not(None)
 sa.Index("lodgment_hold_idx", lodgment.c.hold_id, lodgment.c.id, postgresql_where=_WITH_HOLD, sqlite_where=_WITH_HOLD)
 _WATCHED = lodgment.c.watch_at.is_not(None)
 sa.Index("lodgment_watch_idx", lodgment.c.watch_at, postgresql_where=_WATCHED, sqlite_where=_WATCHED)
-_WARNED = lodgment.c.warned.is_not(None)
+_WARNED = sa.and_(lodgment.c.warned.is_not(None), NOT_FINAL)
 sa.Index(
     "lodgment_warned_idx",
     lodgment.c.warned,

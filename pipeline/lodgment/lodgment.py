@@ -29,17 +29,6 @@ WORKER_LOST = "worker.lost"
 """The attempt's worker stopped; a reply that it still brings takes this code's place."""
 
 
-class Lateness(StrEnum):
-    """What an agency can be late with; the order is that of time."""
-
-    RECEIPT = "receipt.missing"
-    """No word at all of what was sent."""
-    OUTCOME = "outcome.late"
-    """Acknowledged, and without an outcome for longer than is usual."""
-    CLOSING = "outcome.closing"
-    """Acknowledged, without an outcome, and soon no longer asked for: the agency keeps answers only so long."""
-
-
 class IllegalTransitionError(RuntimeError):
     """A stage asked for an arrow that the table does not have: a defect in the stage, never in the data."""
 
@@ -108,9 +97,7 @@ class Lodgment:
     hold_id: UUID | None = None
     """The hold that keeps it, while it is held for what stops more than this lodgment."""
     watch_at: datetime | None = None
-    """When somebody is told that the agency is late with it."""
-    warned: Lateness | None = None
-    """What people were told of already."""
+    """When the watch looks at it; None while nothing was sent, and while a person has it."""
 
     def moved(
         self,
@@ -143,8 +130,7 @@ class Lodgment:
             reason=reason,
             tally=self.tally if tally is None else tally,
             hold_id=None,
-            watch_at=None if state in FINAL else self.watch_at,
-            warned=None if state in FINAL else self.warned,
+            watch_at=None if asleep else self.watch_at,
         )
 
 

@@ -163,11 +163,13 @@ class Submit:
 
     def _claiming(self, row: Lodgment, attempt: Attempt) -> Lodgment:
         lease_ends = attempt.started_at + self._context.timing.lease
+        policy = self._context.channels[row.channel].policy(row.service, row.action)
         return replace(
             row.moved(State.SENDING, due_at=lease_ends, reason=row.reason),
             attempt_id=attempt.id,
             attempts=attempt.number,
             sent_at=row.sent_at or attempt.started_at,
+            watch_at=row.watch_at or attempt.started_at + policy.receipt_after,
         )
 
     async def _already_answered(self, tx: Tx, rows: Sequence[Lodgment]) -> list[Outgoing]:

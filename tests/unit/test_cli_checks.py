@@ -25,6 +25,7 @@ QUIET = Overview(
     holds=[],
     lanes=[],
     wave=0,
+    late=[],
     quarantined=0,
     queues={"receive": 0},
     broker="reached",

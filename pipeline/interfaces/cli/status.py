@@ -15,17 +15,24 @@ from pipeline.interfaces.cli.session import now, opened_ledger, settings_of, som
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
 from pipeline.lodgment.holds import WAVE, WAVE_WITHIN
 from pipeline.lodgment.states import FINAL, State
+from pipeline.lodgment.watching import Lateness
 
 if TYPE_CHECKING:
     from pipeline.ledger.backlog import DueDay, Overdue, WaitingFor
     from pipeline.ledger.holds import Standing
     from pipeline.ledger.lanes import Blocked
     from pipeline.ledger.reports import StateCount
+    from pipeline.ledger.watch import Late
     from pipeline.settings import Settings
 
 _BROKER_PATIENCE = 5.0
 _EXAMPLES = 5
 _SHOWN = 10
+_LATENESS = {
+    Lateness.RECEIPT: "sent, and no word that the agency has it",
+    Lateness.OUTCOME: "without an outcome for longer than is usual",
+    Lateness.CLOSING: "without an outcome, and asking ends soon: ask the agency otherwise",
+}
 _LATE = timedelta(minutes=1)
 """A scheduler sweeps twice a second: what is due for so long is looked after by nobody."""
 
@@ -43,6 +50,7 @@ class Overview:
     holds: "list[Standing]"
     lanes: "list[Blocked]"
     wave: int
+    late: "list[Late]"
     quarantined: int
     queues: dict[str, int] | None
     broker: str
@@ -87,7 +95,7 @@ def _watch(console: Console, settings: "Settings", days: int, due_within: int) -
 
 async def look(settings: "Settings", days: int, due_within: int) -> Overview:
     """Ask the ledger, and the broker if there is one to ask."""
-    from pipeline.ledger import backlog, holds, lanes, quarantine, reports
+    from pipeline.ledger import backlog, holds, lanes, quarantine, reports, watch
 
     moment = now()
     async with opened_ledger(settings) as ledger, ledger.transaction(read_only=True) as tx:
@@ -98,6 +106,7 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         standing = await holds.standing(tx, _SHOWN)
         blocked = await lanes.longest(tx, _SHOWN)
         wave = await holds.employers_since(tx, moment - WAVE_WITHIN)
+        late = await watch.late(tx)
         quarantined = await quarantine.count(tx)
     queues, broker = await _queues(settings)
     return Overview(
@@ -110,6 +119,7 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         holds=standing,
         lanes=blocked,
         wave=wave,
+        late=late,
         quarantined=quarantined,
         queues=queues,
         broker=broker,
@@ -212,6 +222,10 @@ def _lines(view: Overview) -> list[str]:
             f"WAVE: {view.wave} employers were refused within {span(WAVE_WITHIN)}. Look at our own software id and"
             " credential first: so many are rarely all at fault themselves."
         )
+    lines += [
+        f"LATE: {one.channel}: {_LATENESS[one.lateness]}: {one.count}, the first sent {span(view.at - one.since)} ago."
+        for one in view.late
+    ]
     if view.quarantined:
         lines.append(f"Quarantine: {view.quarantined} message(s) that could not be taken: `lodge quarantine list`.")
     if view.overdue.count and view.overdue.since is not None:
