@@ -43,10 +43,10 @@ T = TypeVar("T")
 
 START = sbr2.NOW
 CLOSEDOWN = Closedown(START + timedelta(hours=2), START + timedelta(days=9, hours=2))
-PUSHED_WITHIN = timedelta(hours=6)
+PUSHED_WITHIN = timedelta(hours=3)
 """Lodgments go out from the start until well into the closedown, in which the agency takes them."""
 _PORTION = 250
-_TICK = timedelta(seconds=20)
+_TICK = timedelta(minutes=1)
 """The clock goes so much past what is due next: a clock that stops for every lodgment would make batches of one."""
 _YEAR = timedelta(days=365)
 
@@ -128,7 +128,7 @@ class Compressed:
         lodgment_id = self._context.new_id()
         reference = message_reference_number(lodgment_id)
         # Most answers come within an hour of open time, some after a day and more.
-        hours = self._chance.choices((0.1, 0.5, 1.0, 30.0), (70, 20, 8, 2))[0] * self._chance.random()
+        hours = self._chance.choices((0.1, 0.5, 1.0, 30.0), (700, 200, 96, 4))[0] * self._chance.random()
         self.agency.outcome_after[reference] = timedelta(hours=hours)
         row = sbr2.taken(
             prepared,
@@ -209,9 +209,8 @@ class Compressed:
 
     async def _next_due(self) -> datetime | None:
         async with self._ledger.transaction(read_only=True) as tx:
-            found: datetime | None = (
-                await tx.connection.execute(sa.select(sa.func.min(lodgment.c.due_at)))
-            ).scalar_one()
+            rows = await tx.connection.execute(sa.select(sa.func.min(lodgment.c.due_at)))
+            found: datetime | None = rows.scalar_one()
             return found
 
 

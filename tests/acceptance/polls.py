@@ -16,6 +16,7 @@ from pipeline.ledger.session import Ledger
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.lodgment import AGENCY_DELAYED, Lodgment, Reason
 from pipeline.lodgment.states import State
+from pipeline.telemetry import configure_logs
 from tests.acceptance.compressed import Compressed, unscheduled
 from tests.doubles.lodgments import NOW, a_lodgment
 from tests.doubles.plans import noted, pages, plan
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--compressed", type=int, default=100_000, help="lodgments through a closedown of nine days")
     parser.add_argument("--seed", type=int, default=None)
     arguments = parser.parse_args()
+    configure_logs("warning", json_lines=True)
     with ExitStack() as stack:
         server = PrivatePostgres()
         stack.callback(server.stop)
@@ -109,7 +111,9 @@ async def _measure_sweep(ledger: Ledger, size: int, due: int) -> None:
 
 async def _measure_polls(ledger: Ledger, size: int, given: int | None) -> None:
     seed = secrets.randbelow(1_000_000) if given is None else given
-    _say(f"seed {seed}: {size} lodgments, pushed in six hours, the agency closed for nine days from the second hour on")
+    _say(
+        f"seed {seed}: {size} lodgments, pushed in three hours, the agency closed for nine days from the second hour on"
+    )
     run = Compressed(ledger, size, random.Random(seed))  # noqa: S311  - repeatable, not a secret
     started = time.monotonic()
     await run.run()

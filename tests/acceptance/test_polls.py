@@ -9,6 +9,7 @@ import pytest
 from pipeline.ledger import migrate
 from pipeline.ledger.session import Ledger
 from pipeline.ledger.vault import Vault
+from pipeline.telemetry import configure_logs
 from tests.acceptance.compressed import Compressed, unscheduled
 from tests.acceptance.polls import fill, sweep_pages
 
@@ -25,12 +26,13 @@ async def ledger(database_url: str) -> AsyncIterator[Ledger]:
 async def test_through_a_closedown_of_nine_days_nothing_fails_is_sent_twice_or_is_polled_beside_the_schedule(
     ledger: Ledger, chance: random.Random
 ) -> None:
-    run = Compressed(ledger, 500, chance)
+    configure_logs("warning", json_lines=True)
+    run = Compressed(ledger, 5000, chance)
     await run.run()
-    assert await run.states() == {"accepted": 500}
+    assert await run.states() == {"accepted": 5000}
     assert set(run.agency.pushes.values()) == {1}
-    assert len(run.agency.pushes) == 500
-    assert len(run.agency.pulls) == 500
+    assert len(run.agency.pushes) == 5000
+    assert len(run.agency.pulls) == 5000
     assert unscheduled(run.agency, run.policy) == []
 
 
