@@ -1,4 +1,4 @@
-"""Holds with a reach, the watch over receipts and outcomes, submission ids, and whether a lane is taken."""
+"""Holds with a reach, fair shares, the watch over receipts and outcomes, submission ids, and taken lanes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,12 +22,19 @@ _INDEXES = (
     ("lodgment_lane_sent_idx", ["order_key"], f"order_key IS NOT NULL AND sent_at IS NOT NULL AND {_NOT_FINAL}"),
     ("lodgment_submission_idx", ["order_key", "submission_id", "id"], "submission_id IS NOT NULL"),
     ("lodgment_hold_idx", ["hold_id", "id"], "hold_id IS NOT NULL"),
+    ("lodgment_share_idx", ["due_at"], "state = 'parked' AND reason_code = 'share.turn'"),
     ("lodgment_watch_idx", ["watch_at"], "watch_at IS NOT NULL"),
     ("lodgment_warned_idx", ["warned", "channel", "sent_at"], f"warned IS NOT NULL AND {_NOT_FINAL}"),
 )
 
 
 def upgrade() -> None:
+    op.create_table(
+        "sender_share",
+        sa.Column("sender_id", sa.Text(), nullable=False),
+        sa.Column("virtual_at", _MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("sender_id", name="sender_share_pkey"),
+    )
     for name, kind in _COLUMNS:
         op.add_column("lodgment", sa.Column(name, kind))
     _create_hold()
@@ -42,6 +49,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("hold")
+    op.drop_table("sender_share")
     for name, _, _ in _INDEXES:
         op.drop_index(name, "lodgment")
     for name, _ in reversed(_COLUMNS):

@@ -202,6 +202,24 @@ sa.Index(
     sqlite_where=WAITING_FOR_TOKEN,
 )
 
+WAITING_FOR_SHARE = sa.text("state = 'parked' AND reason_code = 'share.turn'")
+"""The predicate of the index that finds whose turn is next."""
+
+sa.Index(
+    "lodgment_share_idx",
+    lodgment.c.due_at,
+    postgresql_where=WAITING_FOR_SHARE,
+    sqlite_where=WAITING_FOR_SHARE,
+)
+
+sender_share = sa.Table(
+    "sender_share",
+    metadata,
+    sa.Column("sender_id", sa.Text, primary_key=True),
+    sa.Column("virtual_at", Moment, nullable=False),
+)
+"""How far each sender's lodgments have moved its virtual time on."""
+
 hold = sa.Table(
     "hold",
     metadata,

@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
@@ -17,6 +17,7 @@ from pipeline.ledger.session import Ledger
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.references import Ids
+from pipeline.lodgment.shares import SharePolicy
 from pipeline.lodgment.states import NEXT_STEP, Step
 from pipeline.protocol.credential import Credential
 
@@ -92,6 +93,8 @@ class Context:
     worker: str
     """This process, as attempts and leases name it: host, process id, start."""
     ids: Ids
+    shares: SharePolicy = field(default_factory=SharePolicy)
+    """What every sender may have before it waits for its turn."""
 
     def new_id(self) -> UUID:
         return self.ids.new(self.clock(), os.urandom(10))

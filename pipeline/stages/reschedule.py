@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 
 from pipeline.broker.port import Outgoing
-from pipeline.ledger import attempts, holds, lanes, lodgments
+from pipeline.ledger import attempts, holds, lanes, lodgments, shares
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.failures import Failure, FailureClass, Party
 from pipeline.lodgment.holds import HoldState, let_go
@@ -60,6 +60,14 @@ class Reschedule:
             publications += await self._take_over(tx, [row for row in due if row.state is State.SENDING])
         if due or publications:
             log.info("reschedule.completed", due=len(due), published=len(publications))
+        return publications
+
+    async def call_forward(self, room: int) -> list[Outgoing]:
+        """The messages for up to `room` lodgments that wait for their sender's turn, the earliest turn first."""
+        async with self._context.ledger.transaction() as tx:
+            publications = await self._wake(tx, await shares.next_turns(tx, min(room, self._batch_size)))
+        if publications:
+            log.info("reschedule.called_forward", published=len(publications), room=room)
         return publications
 
     async def _let_go(self, tx: Tx) -> list[Outgoing]:
