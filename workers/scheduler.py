@@ -41,7 +41,8 @@ def activities(parts: Parts) -> list[Activity]:
         called = await reschedule.call_forward(room)
         await parts.broker.publish(called)
         parts.metrics.swept(len(called))
-        return False
+        # What was called may be in hand already: then there is room for more at once.
+        return len(called) >= min(room, SWEEP_BATCH)
 
     watching = Watch(parts.context, parts.metrics, SWEEP_BATCH)
 

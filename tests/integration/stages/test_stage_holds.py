@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from structlog.testing import capture_logs
 
+from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.gateway.exchange import Exchange, Request
 from pipeline.ledger import holds
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
-from pipeline.lodgment.holds import WAVE, HoldState
+from pipeline.lodgment.holds import WAVE, HoldState, let_go
 from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.states import State, Step
 from pipeline.stages.record import Record
@@ -27,6 +28,13 @@ EMPLOYER, OTHER = "51824753556", "53004085616"
 REFUSED = Failure(
     FailureClass.THEIR_PERMISSION, "SBR.GEN.AUTH.006", "", "The employer notifies us.", Party.EMPLOYER, Blast.EMPLOYER
 )
+
+
+class Asking(AsicBusinessNames):
+    """As a channel whose outcomes are asked for."""
+
+    def asks(self, lodgment: Lodgment) -> bool:
+        return lodgment.agency_reference is not None
 
 
 @dataclass
@@ -154,3 +162,24 @@ async def test_a_wave_of_refused_employers_is_told_once(bench: "Bench") -> None:
         for row in rows:
             await refuse(bench, row)
     assert [(e["employers"], e["log_level"]) for e in logs if e["event"] == "hold.wave"] == [(WAVE + 1, "warning")]
+
+
+async def test_a_refusal_that_came_with_the_outcome_leaves_no_question_to_be_sent_as_the_document(
+    bench: "Bench",
+) -> None:
+    """What is stored as its envelope is the question; sent to where documents go, it would be refused or worse."""
+    bench.channel.__class__ = Asking
+    row = await bench.sealed(agency_reference="message@agency.example.test")
+    await refuse(bench, row)
+    held = await bench.lodgment(row)
+    assert (held.state, held.agency_reference, held.envelope_id) == (State.HELD, None, None)
+    assert let_go(held, bench.now, Reason("operator.released", "")).state is State.RECEIVED
+
+
+async def test_a_question_is_asked_in_spite_of_a_hold(bench: "Bench") -> None:
+    await refuse(bench, await bench.sealed())
+    bench.channel.__class__ = Asking
+    agency = Agency()
+    row = await bench.sealed(agency_reference="message@agency.example.test", sent_at=NOW)
+    await drive(Submit(bench.context(), agency), deliveries(Step.SUBMIT, row))
+    assert len(agency.requests) == 1
