@@ -148,6 +148,7 @@ def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings
             policy(environment),
             poll=polls,
             late_after=sbr2.late_after,
+            closing_after=sbr2.closing_after,
             give_up_after=sbr2.give_up_after,
             closedowns=tuple(Closedown(one.start, one.end) for one in sbr2.closedowns),
         ),

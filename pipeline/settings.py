@@ -71,6 +71,7 @@ class Sbr2Settings(_Section):
     poll_first: timedelta = timedelta(seconds=60)
     poll_longest: timedelta = timedelta(minutes=15)
     late_after: timedelta = Field(default=timedelta(hours=24), description="from then on a missing outcome is told")
+    closing_after: timedelta = Field(default=timedelta(hours=72), description="told again, while there is still time")
     give_up_after: timedelta = Field(default=timedelta(hours=96), description="from then on a person must ask")
     closedowns: tuple[Closedown, ...] = ()
 
@@ -80,6 +81,8 @@ class Sbr2Settings(_Section):
             raise ValueError(f"gateway must be one of gateways: {', '.join(sorted(self.gateways))}")
         if self.signed_responses and self.agency_certificates is None:
             raise ValueError("signed_responses needs agency_certificates to verify them with")
+        if not self.late_after <= self.closing_after <= self.give_up_after:
+            raise ValueError("late_after, closing_after and give_up_after must follow each other in time")
         if any(one.end <= one.start for one in self.closedowns):
             raise ValueError("a closedown must end after it starts")
         return self

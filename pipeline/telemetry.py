@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TextIO
@@ -98,6 +98,18 @@ class Metrics:
             "lodge_breaker_state", "1 for the state that a breaker is in", ["scope", "state"], registry=self.registry
         )
 
+        self._open = Gauge("lodge_open", "Lodgments that are not final", ["channel", "state"], registry=self.registry)
+        self._oldest = Gauge(
+            "lodge_oldest_seconds", "Age of the oldest lodgment", ["channel", "state"], registry=self.registry
+        )
+        self._late = Gauge(
+            "lodge_late", "Lodgments that an agency is late with", ["channel", "lateness"], registry=self.registry
+        )
+        self._warnings = Counter(
+            "lodge_late_told", "Warnings of lateness", ["channel", "lateness"], registry=self.registry
+        )
+        self._holds = Gauge("lodge_holds", "Holds that stand", ["scope"], registry=self.registry)
+
     def serve(self, port: int) -> None:
         """Expose `/metrics` on the loopback interface."""
         start_http_server(port, addr="127.0.0.1", registry=self.registry)
@@ -144,6 +156,28 @@ class Metrics:
 
     def sts_clock_skew(self, seconds: float) -> None:
         self._sts_skew.set(seconds)
+
+    def warned(self, channel: str, lateness: str) -> None:
+        self._warnings.labels(channel, lateness).inc()
+
+    def standing(
+        self,
+        states: Iterable[tuple[str, str, int, float]],
+        late: Iterable[tuple[str, str, int]],
+        holds: Iterable[tuple[str, int]],
+    ) -> None:
+        """What is open: channel, state, number and the oldest's age in seconds; channel, lateness and number; scope and
+        number of holds.
+        """
+        for gauge in (self._open, self._oldest, self._late, self._holds):
+            gauge.clear()
+        for channel, state, number, age in states:
+            self._open.labels(channel, state).set(number)
+            self._oldest.labels(channel, state).set(age)
+        for channel, lateness, number in late:
+            self._late.labels(channel, lateness).set(number)
+        for scope, number in holds:
+            self._holds.labels(scope).set(number)
 
     def swept(self, published: int) -> None:
         self._published.inc(published)

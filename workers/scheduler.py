@@ -2,12 +2,18 @@
 
 from pipeline.bootstrap import Parts
 from pipeline.broker.port import Outgoing
-from pipeline.ledger import partitions
+from pipeline.ledger import partitions, shares
+from pipeline.lodgment.states import NEXT_STEP
 from pipeline.runner import Activity, Pace, Periodic, Runner
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reschedule import Reschedule
+from pipeline.stages.watch import Watch
 
 SWEEP_BATCH = 500
+ROOM = 200
+"""So many lodgments may stand in the queues of the steps before one that waits for its turn is called."""
+WATCH_EVERY = 5.0
+COUNT_EVERY = 60.0
 HOUSEKEEPING_EVERY = 3600.0
 
 
@@ -24,6 +30,26 @@ def activities(parts: Parts) -> list[Activity]:
         parts.metrics.swept(published)
         return published >= SWEEP_BATCH
 
+    async def call_forward() -> bool:
+        async with parts.ledger.transaction(read_only=True) as tx:
+            if not await shares.any_waits(tx):
+                return False
+        depths = await parts.broker.depths()
+        room = ROOM - sum(depths.get(step, 0) for step in NEXT_STEP.values())
+        if room <= 0:
+            return False
+        called = await reschedule.call_forward(room)
+        await parts.broker.publish(called)
+        parts.metrics.swept(len(called))
+        # What was called may be in hand already: then there is room for more at once.
+        return len(called) >= min(room, SWEEP_BATCH)
+
+    watching = Watch(parts.context, parts.metrics, SWEEP_BATCH)
+
+    async def count() -> bool:
+        await watching.count()
+        return False
+
     async def keep_house() -> bool:
         async with parts.ledger.transaction() as tx:
             await partitions.ensure(tx, parts.context.clock())
@@ -31,6 +57,9 @@ def activities(parts: Parts) -> list[Activity]:
 
     return [
         Periodic("sweep", sweep, parts.settings.sweep_every.total_seconds(), parts.metrics),
+        Periodic("shares", call_forward, parts.settings.sweep_every.total_seconds(), parts.metrics),
+        Periodic("watch", watching.look, WATCH_EVERY, parts.metrics),
+        Periodic("count", count, COUNT_EVERY, parts.metrics),
         Periodic("housekeeping", keep_house, HOUSEKEEPING_EVERY, parts.metrics),
         Runner(Quarantine(parts.context), parts.broker, Pace(batch=parts.settings.batch), parts.metrics),
     ]

@@ -51,6 +51,7 @@ def usual_policy() -> RetryPolicy:
     return RetryPolicy(
         poll=Delays(timedelta(seconds=60), 2, timedelta(minutes=15)),
         late_after=timedelta(hours=24),
+        closing_after=timedelta(hours=72),
         give_up_after=timedelta(hours=96),
     )
 

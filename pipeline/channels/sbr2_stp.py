@@ -87,6 +87,7 @@ class Sbr2Stp:
             "parent": payer.document_id,
             "submission": payer.submission_id,
             "replaces": "true" if payer.replaces else "",
+            "updates": "true" if job.action == UPDATE else "",
             "payees": str(payer.payees),
             "size": str(compression.raw.size),
         }

@@ -76,7 +76,7 @@ async def overdue(tx: Tx, before: datetime) -> Overdue:
 
 
 async def held_for(tx: Tx, code: str, limit: int) -> list[Lodgment]:
-    """Lodgments that are held for one reason, the oldest first."""
+    """Lodgments that are held for one reason that stops nobody else, the oldest first."""
     rows = await tx.connection.execute(_held_for(), {"code": code, "limit": limit})
     return [lodgment_of(row) for row in rows]
 
@@ -132,7 +132,7 @@ def _overdue() -> sa.Executable:
 def _held_for() -> sa.Select[Any]:
     return (
         sa.select(*COLUMNS)
-        .where(HELD, lodgment.c.reason_code == sa.bindparam("code", type_=sa.Text))
+        .where(HELD, lodgment.c.reason_code == sa.bindparam("code", type_=sa.Text), lodgment.c.hold_id.is_(None))
         .order_by(lodgment.c.id)
         .limit(sa.bindparam("limit", type_=sa.Integer))
     )

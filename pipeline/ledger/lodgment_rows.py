@@ -55,6 +55,8 @@ def new_row(new: NewLodgment) -> dict[str, object]:
         "facts": dict(item.facts),
         "job": new.job,
         "labels": dict(new.labels),
+        "submission_id": item.facts.get("submission"),
+        "warned": None,
         **changing(item),
     }
 
@@ -82,12 +84,14 @@ def changing(item: Lodgment) -> dict[str, object]:
         "document_number": item.document_number,
         "finished_at": item.finished_at,
         "gateway": item.gateway,
+        "hold_id": item.hold_id,
+        "watch_at": item.watch_at,
     }
 
 
 def lodgment_of(row: Row[Any]) -> Lodgment:
-    """The lodgment in a row of `COLUMNS`, which stand in the order of its fields."""
-    values = tuple(row)
+    """The lodgment in a row that begins with `COLUMNS`, which stand in the order of its fields."""
+    values = tuple(row)[:_DOCUMENTS]
     state, version, due_at, resume, code, text, who, failures, waits = values[_MOVING : _MOVING + 9]
     fields = (
         *values[:_MOVING],

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from pipeline.ledger.batch import Dialect, among, encode, insert_batch, recordset, storable
 from pipeline.ledger.lodgment_rows import CHANGING, COLUMNS, NewLodgment, changing, lodgment_of, new_row
 from pipeline.ledger.session import Tx
-from pipeline.ledger.tables import NOT_FINAL, NOT_YET_WARM, WAITING_FOR_TOKEN, lodgment
-from pipeline.lodgment.lodgment import LANE_TURN, NOT_BEFORE, Lodgment
+from pipeline.ledger.tables import NOT_YET_WARM, WAITING_FOR_TOKEN, lodgment
+from pipeline.lodgment.lodgment import NOT_BEFORE, Lodgment
 from pipeline.lodgment.references import TokenKeyHash
 from pipeline.lodgment.states import State
 
@@ -75,21 +75,6 @@ async def move(tx: Tx, moves: Sequence[tuple[Lodgment, Lodgment]]) -> set[UUID]:
     batch = [_change(before, after) for before, after in sorted(moves, key=lambda pair: pair[0].id)]
     rows = await tx.connection.execute(_move(tx.dialect), {"batch": encode(batch)})
     return set(rows.scalars())
-
-
-async def blocked_in_lane(tx: Tx, ids: Collection[UUID]) -> set[UUID]:
-    """Those that were never sent and share an order key with one that is not final and was taken in, or sent, before.
-
-    Two intakes may store a lane's lodgments in another order than their ids have: what was sent is never overtaken.
-    """
-    rows = await tx.connection.execute(_blocked(tx.dialect), {"keys": encode(ids)})
-    return set(rows.scalars())
-
-
-async def next_in_lane(tx: Tx, order_keys: Collection[str]) -> list[Lodgment]:
-    """For each key the earliest lodgment that is not final, if it is parked for its turn."""
-    rows = await tx.connection.execute(_next_in_lane(tx.dialect), {"keys": encode(order_keys)})
-    return [lodgment_of(row) for row in rows]
 
 
 async def due(tx: Tx, now: datetime, limit: int) -> list[Lodgment]:
@@ -185,33 +170,6 @@ def _move(dialect: Dialect) -> sa.Executable:
             lodgment.c.state == rows.c.from_state,
         )
         .returning(lodgment.c.id)
-    )
-
-
-def _has_earlier() -> sa.ColumnElement[bool]:
-    earlier = lodgment.alias("earlier")
-    return sa.exists().where(
-        earlier.c.order_key == lodgment.c.order_key,
-        earlier.c.id != lodgment.c.id,
-        sa.or_(earlier.c.id < lodgment.c.id, earlier.c.sent_at.is_not(None)),
-        NOT_FINAL,
-    )
-
-
-@cache
-def _blocked(dialect: Dialect) -> sa.Executable:
-    never_sent = lodgment.c.sent_at.is_(None)
-    return sa.select(lodgment.c.id).where(among(dialect, lodgment.c.id), never_sent, _has_earlier())
-
-
-@cache
-def _next_in_lane(dialect: Dialect) -> sa.Executable:
-    return sa.select(*COLUMNS).where(
-        among(dialect, lodgment.c.order_key),
-        NOT_FINAL,
-        lodgment.c.state == State.PARKED,
-        lodgment.c.reason_code == LANE_TURN,
-        ~_has_earlier(),
     )
 
 

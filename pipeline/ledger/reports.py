@@ -9,7 +9,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from pipeline.ledger import attempts, lodgments, operators, outcomes, software_ids
+from pipeline.ledger import attempts, holds, lane_history, lanes, lodgments, operators, outcomes, software_ids
+from pipeline.ledger.holds import Standing
 from pipeline.ledger.lodgments import JobDocument
 from pipeline.ledger.operators import OperatorAction
 from pipeline.ledger.session import Tx
@@ -17,8 +18,9 @@ from pipeline.ledger.tables import HELD, lodgment, message_event
 from pipeline.lodgment.lodgment import Attempt, Lodgment
 from pipeline.lodgment.outcome import Attachment, MessageEvent, Severity
 from pipeline.lodgment.references import earliest_id
+from pipeline.lodgment.replacement import Verdict, judge
 from pipeline.lodgment.software_id import SoftwareId
-from pipeline.lodgment.states import State
+from pipeline.lodgment.states import FINAL, State
 from pipeline.lodgment.subscription import RegisteredId
 
 
@@ -63,6 +65,12 @@ class Timeline:
     actions: Sequence[OperatorAction]
     software_id: RegisteredId | None
     """The lodgment's software id as it is registered now; None if it has none, or one that is not registered."""
+    waits_for: Lodgment | None
+    """Who has the lodgment's lane."""
+    hold: Standing | None
+    """What keeps it, and how many others."""
+    replacement: Verdict | None
+    """What a full file replacement replaces."""
 
 
 async def state_counts(tx: Tx, since: datetime) -> list[StateCount]:
@@ -97,6 +105,9 @@ async def timeline(tx: Tx, lodgment_id: UUID) -> Timeline | None:
         attachments=await outcomes.attachments_of(tx, lodgment_id),
         actions=await operators.of(tx, lodgment_id),
         software_id=await _software_id(tx, found),
+        waits_for=None if found.state in FINAL else await lanes.holder(tx, found),
+        hold=await _hold_over(tx, found),
+        replacement=await _replacement(tx, found),
     )
 
 
@@ -105,6 +116,17 @@ async def _software_id(tx: Tx, of: Lodgment) -> RegisteredId | None:
         return None
     found = SoftwareId(of.software_id)
     return (await software_ids.by_id(tx, [found])).get(found)
+
+
+async def _hold_over(tx: Tx, row: Lodgment) -> Standing | None:
+    hold = None if row.hold_id is None else await holds.load(tx, row.hold_id)
+    return None if hold is None else Standing(hold, await holds.count(tx, hold.id))
+
+
+async def _replacement(tx: Tx, row: Lodgment) -> Verdict | None:
+    if not row.facts.get("replaces"):
+        return None
+    return judge(row, (await lane_history.before(tx, [row]))[row.id])
 
 
 def _received(since: datetime, until: datetime | None = None) -> dict[str, object]:

@@ -10,6 +10,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 
 from pipeline.lodgment.breaker import BreakerScope, BreakerState
+from pipeline.lodgment.failures import Blast
+from pipeline.lodgment.holds import HoldState
 from pipeline.lodgment.lodgment import NOT_BEFORE
 from pipeline.lodgment.states import FINAL, State
 from pipeline.lodgment.subscription import Checked, Origin
@@ -136,8 +138,13 @@ lodgment = sa.Table(
     sa.Column("document_number", sa.Text),
     sa.Column("finished_at", Moment),
     sa.Column("gateway", sa.Text),
+    sa.Column("hold_id", Id),
+    sa.Column("watch_at", Moment),
     sa.Column("job", sa.Text, nullable=False),
     sa.Column("labels", Json, nullable=False),
+    sa.Column("submission_id", sa.Text),
+    # Not among what a move writes: it is the watch's alone.
+    sa.Column("warned", sa.Text),
     sa.CheckConstraint(f"state IN ({quoted(State)})", "state"),
     sa.CheckConstraint(f"resume IN ({quoted(State)})", "resume"),
     # A lodgment that nobody would ever look at again must be final or in a person's hands.
@@ -161,6 +168,31 @@ HELD = sa.text("state = 'held'")
 sa.Index("lodgment_held_idx", lodgment.c.id, postgresql_where=HELD, sqlite_where=HELD)
 _LANE = sa.and_(lodgment.c.order_key.is_not(None), NOT_FINAL)
 sa.Index("lodgment_lane_idx", lodgment.c.order_key, lodgment.c.id, postgresql_where=_LANE, sqlite_where=_LANE)
+_SENT = sa.and_(lodgment.c.order_key.is_not(None), lodgment.c.sent_at.is_not(None), NOT_FINAL)
+# Whether a lane is taken is asked of each lodgment in it: without this index, over all that wait there.
+sa.Index("lodgment_lane_sent_idx", lodgment.c.order_key, postgresql_where=_SENT, sqlite_where=_SENT)
+_SUBMITTED = lodgment.c.submission_id.is_not(None)
+sa.Index(
+    "lodgment_submission_idx",
+    lodgment.c.order_key,
+    lodgment.c.submission_id,
+    lodgment.c.id,
+    postgresql_where=_SUBMITTED,
+    sqlite_where=_SUBMITTED,
+)
+_WITH_HOLD = lodgment.c.hold_id.is_not(None)
+sa.Index("lodgment_hold_idx", lodgment.c.hold_id, lodgment.c.id, postgresql_where=_WITH_HOLD, sqlite_where=_WITH_HOLD)
+_WATCHED = lodgment.c.watch_at.is_not(None)
+sa.Index("lodgment_watch_idx", lodgment.c.watch_at, postgresql_where=_WATCHED, sqlite_where=_WATCHED)
+_WARNED = sa.and_(lodgment.c.warned.is_not(None), NOT_FINAL)
+sa.Index(
+    "lodgment_warned_idx",
+    lodgment.c.warned,
+    lodgment.c.channel,
+    lodgment.c.sent_at,
+    postgresql_where=_WARNED,
+    sqlite_where=_WARNED,
+)
 
 WAITING_FOR_TOKEN = sa.text("state = 'parked' AND reason_code = 'token.requested'")
 """The predicate of the index that finds whom a new token sets free."""
@@ -177,6 +209,63 @@ NOT_YET_WARM = sa.text(f"state = 'parked' AND reason_code = '{NOT_BEFORE}' AND t
 """Lodgments that wait for their time, and for which no token has been bespoken yet."""
 
 sa.Index("lodgment_ahead_idx", lodgment.c.due_at, postgresql_where=NOT_YET_WARM, sqlite_where=NOT_YET_WARM)
+
+WAITING_FOR_SHARE = sa.text("state = 'parked' AND reason_code = 'share.turn'")
+"""The predicate of the index that finds whose turn is next."""
+
+sa.Index(
+    "lodgment_share_idx",
+    lodgment.c.due_at,
+    postgresql_where=WAITING_FOR_SHARE,
+    sqlite_where=WAITING_FOR_SHARE,
+)
+
+sender_share = sa.Table(
+    "sender_share",
+    metadata,
+    sa.Column("sender_id", sa.Text, primary_key=True),
+    sa.Column("virtual_at", Moment, nullable=False),
+)
+"""How far each sender's lodgments have moved its virtual time on."""
+
+hold = sa.Table(
+    "hold",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("reason_text", sa.Text, nullable=False),
+    sa.Column("reason_who", sa.Text, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("since", Moment, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("canary_id", Id),
+    sa.Column("released_at", Moment),
+    sa.Column("released_by", sa.Text),
+    sa.CheckConstraint(f"scope IN ({quoted(set(Blast) - {Blast.LODGMENT})})", "scope"),
+    sa.CheckConstraint(f"state IN ({quoted(HoldState)})", "state"),
+    # One that is tried out has somebody who goes first.
+    sa.CheckConstraint("state <> 'probing' OR canary_id IS NOT NULL", "canary"),
+)
+"""What stops an employer, a practice, a credential or a channel: consulted before anything is sent."""
+
+OPEN_HOLD = sa.text("state IN ('probing', 'standing')")
+_PROBING, _ENDING = sa.text("state = 'probing'"), sa.text("state = 'ending'")
+sa.Index(
+    "hold_open_idx",
+    hold.c.key,
+    hold.c.scope,
+    hold.c.channel,
+    hold.c.code,
+    unique=True,
+    postgresql_where=OPEN_HOLD,
+    sqlite_where=OPEN_HOLD,
+)
+sa.Index("hold_canary_idx", hold.c.canary_id, postgresql_where=_PROBING, sqlite_where=_PROBING)
+sa.Index("hold_ending_idx", hold.c.id, postgresql_where=_ENDING, sqlite_where=_ENDING)
+sa.Index("hold_since_idx", hold.c.since)
 
 # The three tables that grow without end are partitioned by month on PostgreSQL: their ids are ordered by time, and old
 # months are dropped whole. They have no foreign keys: each insert would lock its lodgment's row.

@@ -41,8 +41,12 @@ class RetryPolicy:
     """An announced return time further away than this is not believed; the growing delay is used."""
     poll: Delays = Delays(timedelta(seconds=60), 2, timedelta(minutes=15))
     stale_token_limit: int = 3
+    receipt_after: timedelta = timedelta(minutes=5)
+    """How long the agency usually takes to say that it has what was sent: from then on people are told."""
     late_after: timedelta | None = None
     """How long an outcome usually takes at most: from then on people are told that it is late."""
+    closing_after: timedelta | None = None
+    """From then on people are told again, while there is still time before asking ends."""
     give_up_after: timedelta | None = None
     """How long an outcome is asked for; then a person must ask otherwise. Time in a closedown does not count."""
     closedowns: tuple[Closedown, ...] = ()

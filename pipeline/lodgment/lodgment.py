@@ -96,6 +96,10 @@ class Lodgment:
     finished_at: datetime | None = None
     gateway: str | None = None
     """Which of the agency's doors it went through; it is asked for there."""
+    hold_id: UUID | None = None
+    """The hold that keeps it, while it is held for what stops more than this lodgment."""
+    watch_at: datetime | None = None
+    """When the watch looks at it; None while nothing was sent, and while a person has it."""
 
     def moved(
         self,
@@ -127,6 +131,8 @@ class Lodgment:
             resume=resume,
             reason=reason,
             tally=self.tally if tally is None else tally,
+            hold_id=None,
+            watch_at=None if asleep else self.watch_at,
         )
 
 

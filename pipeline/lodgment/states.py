@@ -27,7 +27,7 @@ class State(StrEnum):
     PARTIALLY_ACCEPTED = "partially_accepted"
     REJECTED = "rejected"
     CANCELLED = "cancelled"
-    """Withdrawn by an operator; possible only while nothing was ever sent."""
+    """Withdrawn by an operator, or by a rule that forbids sending it; possible only while nothing was ever sent."""
 
 
 class Step(StrEnum):

@@ -19,6 +19,7 @@ from pipeline.ledger.session import Ledger
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.references import Ids
+from pipeline.lodgment.shares import SharePolicy
 from pipeline.lodgment.states import NEXT_STEP, Step
 from pipeline.protocol.credential import Credential
 from pipeline.telemetry import Metrics
@@ -99,6 +100,8 @@ class Context:
     worker: str
     """This process, as attempts and leases name it: host, process id, start."""
     ids: Ids
+    shares: SharePolicy = field(default_factory=SharePolicy)
+    """What every sender may have before it waits for its turn."""
     metrics: Metrics = field(default_factory=Metrics, compare=False)
 
     def tell_unknown(self, channel: str, failure: Failure) -> None:

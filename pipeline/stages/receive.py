@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
 import structlog
 
@@ -12,7 +13,7 @@ from pipeline.broker.messages import outcome_event, refusal_event
 from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.contract import Channel, Prepared
 from pipeline.gateway.documents import DocumentStore
-from pipeline.ledger import artifacts, lodgments, outcomes, payees, quarantine, software_ids
+from pipeline.ledger import artifacts, lane_history, lodgments, outcomes, payees, quarantine, shares, software_ids
 from pipeline.ledger.artifacts import NewArtifact
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.quarantine import Quarantined
@@ -21,6 +22,8 @@ from pipeline.ledger.tables import ArtifactKind
 from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
 from pipeline.lodgment.lodgment import NOT_BEFORE, Lodgment, Reason
 from pipeline.lodgment.references import message_reference_number
+from pipeline.lodgment.replacement import Verdict, event_of, judge
+from pipeline.lodgment.shares import WAITS, turns
 from pipeline.lodgment.states import NEXT_STEP, State, Step
 from pipeline.lodgment.subscription import (
     Checked,
@@ -166,6 +169,9 @@ class Receive:
             known = await lodgments.known_jobs(tx, list(taken))
             unknown = [one for job_id, one in taken.items() if job_id not in known]
             fresh, without = await _with_software_ids(tx, unknown)
+            fresh, forbidden = await self._judged(tx, fresh)
+            refused += forbidden
+            fresh = await self._in_turn(tx, fresh)
             added = await lodgments.add(tx, [NewLodgment(o.lodgment, o.job.stored_form(), o.job.labels) for o in fresh])
             if len(added) < len(fresh):
                 # Another intake stored some of these jobs since the look-up: its rows are the originals.
@@ -186,6 +192,51 @@ class Receive:
         publications += [refusal_event(b.error.job_id, b.error.code, b.error.problems, self._now()) for b in refused]
         _tell(new, again, refused)
         return publications
+
+    async def _in_turn(self, tx: Tx, fresh: Sequence[_Taken]) -> list[_Taken]:
+        """Park what is beyond its sender's share until its turn."""
+        now = self._now()
+        by_sender: dict[str, list[_Taken]] = {}
+        for one in fresh:
+            if one.lodgment.state is State.RECEIVED:
+                by_sender.setdefault(one.lodgment.sender_id, []).append(one)
+        if not by_sender:
+            return list(fresh)
+        virtual = await shares.lock(tx, dict.fromkeys(by_sender, now))
+        after: dict[str, datetime] = {}
+        parked: dict[UUID, _Taken] = {}
+        for sender, mine in by_sender.items():
+            found = turns(virtual.get(sender), [len(o.prepared.content) for o in mine], self._context.shares, now)
+            after[sender] = found.virtual
+            for one, at in zip(mine, found.at, strict=True):
+                if at > now:
+                    waiting = one.lodgment.moved(State.PARKED, due_at=at, resume=State.RECEIVED, reason=WAITS)
+                    parked[one.lodgment.id] = replace(one, lodgment=waiting)
+        await shares.write(tx, after)
+        return [parked.get(one.lodgment.id, one) for one in fresh]
+
+    async def _judged(self, tx: Tx, fresh: Sequence[_Taken]) -> tuple[list[_Taken], list[_Refused]]:
+        """Those that may be lodged, and the full file replacements of which it is known already that they may not."""
+        replacing = [one.lodgment for one in fresh if one.lodgment.facts.get("replaces")]
+        if not replacing:
+            return list(fresh), []
+        history = await lane_history.before(tx, replacing)
+        allowed: list[_Taken] = []
+        refused: list[_Refused] = []
+        for one in fresh:
+            row = one.lodgment
+            found = Verdict()
+            if row.id in history:
+                beside = [event_of(o.lodgment) for o in allowed if o.lodgment.order_key == row.order_key]
+                found = judge(row, [*history[row.id], *beside])
+            if found.refusal is not None:
+                error = JobRefusedError(found.refusal.code, (found.refusal.text,), one.job.job_id)
+                refused.append(_Refused(one.delivery, error))
+                continue
+            allowed.append(one)
+            if found.elsewhere:
+                log.info("receive.replacement_elsewhere", lodgment=str(row.id), job=row.job_id)
+        return allowed, refused
 
     async def _answers_again(self, tx: Tx, originals: Sequence[Lodgment]) -> list[Outgoing]:
         """A job pushed again gets the original lodgment: its outcome once more, or a nudge where it stands."""

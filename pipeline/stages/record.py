@@ -14,14 +14,16 @@ import structlog
 from pipeline.broker.messages import outcome_event, read_step_message
 from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.contract import Reply, Sent
-from pipeline.ledger import artifacts, attempts, lodgments, outcomes, payees, tokens
+from pipeline.ledger import artifacts, attempts, holds, lanes, lodgments, outcomes, payees, tokens
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.decisions import Decision, RetryPolicy, Tally, decide, decide_after_question, decide_poll
-from pipeline.lodgment.failures import Failure, FailureClass, Party
+from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
+from pipeline.lodgment.holds import WAVE, WAVE_WITHIN, Hold, after_canary, reach_of
 from pipeline.lodgment.lodgment import AGENCY_DELAYED, OUTCOME_LATE, OUTCOME_MISSING, Attempt, Lodgment, Reason
 from pipeline.lodgment.outcome import MessageEvent, Outcome, Result, Severity
 from pipeline.lodgment.states import FINAL, NEXT_STEP, State, Step
 from pipeline.stages.contract import Context, Settled, onward
+from pipeline.stages.turns import go_on
 
 log = structlog.get_logger(__name__)
 
@@ -108,12 +110,14 @@ class Record:
             return set(), []
         now = self._context.clock()
         async with self._context.ledger.transaction() as tx:
+            await lanes.lock(tx, lanes.keys_of([after for _, after in moves if after.state in FINAL]))
+            moves = await self._held_further(tx, moves, now)
             won = await lodgments.move(tx, [(one.before, after) for one, after in moves])
             stored = [(one, after) for one, after in moves if after.id in won]
             said = [(o.before.id, o.attempt.id, o.verdict) for o, _ in stored if isinstance(o.verdict, Outcome)]
             await outcomes.add(tx, said, now)
             await self._discard_stale_tokens(tx, [one for one, _ in stored])
-            woken = await self._next_in_lane(tx, [after for _, after in stored])
+            woken = await go_on(self._context, tx, [after for _, after in stored])
         publications = [onward(row) for row in woken]
         for one, after in stored:
             _tell(one, after)
@@ -172,6 +176,48 @@ class Record:
             after = replace(after, agency_reference=verdict.agency_reference or row.agency_reference)
         return after
 
+    async def _held_further(
+        self, tx: Tx, moves: Sequence[tuple[_Read, Lodgment]], now: datetime
+    ) -> list[tuple[_Read, Lodgment]]:
+        """Set the holds that these refusals call for, and settle those for which one of these went first."""
+        wanted = {one.before.id: hold for one, _ in moves if (hold := self._hold(one, now)) is not None}
+        ids, new = await holds.establish(tx, list(wanted.values()))
+        tried = await holds.probing(tx, [one.before.id for one, _ in moves])
+        settled = []
+        for one, _ in moves:
+            hold = tried.get(one.before.id)
+            if hold is not None and (state := after_canary(hold, one.verdict)) is not hold.state:
+                settled.append(replace(hold, state=state, canary_id=None))
+        await holds.change(tx, settled)
+        for hold in settled:
+            log.info("hold.settled", hold=str(hold.id), state=hold.state, code=hold.code, scope=hold.reach.scope)
+        await self._tell_new(tx, new, now)
+        after_holds = []
+        for one, after in moves:
+            hold = wanted.get(one.before.id)
+            hold_id = None if hold is None else ids.get((hold.reach, hold.code))
+            after_holds.append((one, replace(after, hold_id=hold_id) if after.state is State.HELD else after))
+        return after_holds
+
+    def _hold(self, one: _Read, now: datetime) -> Hold | None:
+        """What this refusal holds beside its own lodgment."""
+        failure = one.verdict
+        if isinstance(failure, Outcome) or (reach := reach_of(failure, one.before)) is None:
+            return None
+        reason = Reason.of(failure)
+        return Hold(
+            self._context.new_id(), reach, failure.code, reason.text, failure.who, one.attempt.purpose, since=now
+        )
+
+    async def _tell_new(self, tx: Tx, new: Sequence[Hold], now: datetime) -> None:
+        for hold in new:
+            log.warning("hold.set", hold=str(hold.id), scope=hold.reach.scope, code=hold.code)
+        employers = {hold.reach.key for hold in new if hold.reach.scope is Blast.EMPLOYER}
+        if employers:
+            lately = await holds.employers_since(tx, now - WAVE_WITHIN)
+            if lately > WAVE >= lately - len(employers):
+                log.warning("hold.wave", employers=lately, minutes=WAVE_WITHIN.total_seconds() / 60)
+
     async def _discard_stale_tokens(self, tx: Tx, stored: Sequence[_Read]) -> None:
         """A token that the agency refused must not be handed out again."""
         for one in stored:
@@ -179,19 +225,6 @@ class Record:
             stale = isinstance(one.verdict, Failure) and one.verdict.kind is FailureClass.STALE_TOKEN
             if stale and row.token_key is not None and row.token_expires_at is not None:
                 await tokens.discard(tx, row.token_key, row.token_expires_at)
-
-    async def _next_in_lane(self, tx: Tx, after: Sequence[Lodgment]) -> list[Lodgment]:
-        """Whose turn has come because the one before is final."""
-        keys = {row.order_key for row in after if row.state in FINAL and row.order_key is not None}
-        if not keys:
-            return []
-        due_at = self._context.clock() + self._context.timing.stuck_after
-        moves = [
-            (row, row.moved(row.resume or State.SEALED, due_at=due_at, reason=row.reason))
-            for row in await lodgments.next_in_lane(tx, keys)
-        ]
-        won = await lodgments.move(tx, moves)
-        return [moved for _, moved in moves if moved.id in won]
 
     async def _said_before(self, read: Sequence[_Read]) -> list[Outgoing]:
         """What followed from replies that were recorded already: the first telling may not have left."""

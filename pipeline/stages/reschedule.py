@@ -2,19 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import structlog
 
 from pipeline.broker.port import Outgoing
-from pipeline.ledger import attempts, lodgments
+from pipeline.ledger import attempts, holds, lanes, lodgments, shares
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.failures import Failure, FailureClass, Party
-from pipeline.lodgment.lodgment import OUTCOME_LATE, POLL_DUE, WORKER_LOST, Lodgment, Reason
+from pipeline.lodgment.holds import HoldState, let_go
+from pipeline.lodgment.lodgment import (
+    LANE_TURN,
+    OPERATOR_RELEASED,
+    OUTCOME_LATE,
+    POLL_DUE,
+    WORKER_LOST,
+    Lodgment,
+    Reason,
+)
 from pipeline.lodgment.states import NEXT_STEP, WAITING, State, Step
 from pipeline.stages.contract import Context, onward, to_step
+from pipeline.stages.turns import look_again_at
 
 log = structlog.get_logger(__name__)
 
+_HOLDS_AT_ONCE = 10
 
 _WORKER_LOST = Failure(
     FailureClass.UNKNOWN,
@@ -39,14 +51,51 @@ class Reschedule:
         """
         now = self._context.clock()
         async with self._context.ledger.transaction() as tx:
+            publications = await self._let_go(tx)
             due = await lodgments.due(tx, now, self._batch_size)
-            if not due:
-                return []
-            publications = await self._wake(tx, [row for row in due if row.state in WAITING])
+            waiting = [row for row in due if row.state in WAITING]
+            blocked = await self._still_blocked(tx, waiting)
+            publications += await self._wake(tx, [row for row in waiting if row.id not in blocked])
             publications += await self._repeat(tx, [row for row in due if row.state in NEXT_STEP])
             publications += await self._take_over(tx, [row for row in due if row.state is State.SENDING])
-        log.info("reschedule.completed", due=len(due), published=len(publications))
+        if due or publications:
+            log.info("reschedule.completed", due=len(due), published=len(publications))
         return publications
+
+    async def call_forward(self, room: int) -> list[Outgoing]:
+        """The messages for up to `room` lodgments that wait for their sender's turn, the earliest turn first."""
+        async with self._context.ledger.transaction() as tx:
+            publications = await self._wake(tx, await shares.next_turns(tx, min(room, self._batch_size)))
+        if publications:
+            log.info("reschedule.called_forward", published=len(publications), room=room)
+        return publications
+
+    async def _let_go(self, tx: Tx) -> list[Outgoing]:
+        """Let go what ended holds keep: as many at a time as are swept."""
+        now = self._context.clock()
+        publications = []
+        for hold in await holds.ending(tx, _HOLDS_AT_ONCE):
+            rows = await holds.held_by(tx, hold.id, self._batch_size)
+            reason = Reason(OPERATOR_RELEASED, f"Released by {hold.released_by}, and the agency took the first one.")
+            due_at = now + self._context.timing.stuck_after
+            moves = [(row, replace(let_go(row, now, reason), due_at=due_at)) for row in rows]
+            won = await lodgments.move(tx, moves)
+            publications += [onward(after) for _, after in moves if after.id in won]
+            if len(rows) < self._batch_size:
+                await holds.change(tx, [replace(hold, state=HoldState.ENDED)])
+            log.info("hold.let_go", hold=str(hold.id), code=hold.code, lodgments=len(won))
+        return publications
+
+    async def _still_blocked(self, tx: Tx, waiting: Sequence[Lodgment]) -> set[UUID]:
+        """Who looked whether its turn has come, and finds that it has not: it sleeps on where it is."""
+        asking = [row for row in waiting if row.reason is not None and row.reason.code == LANE_TURN]
+        blocked = await lanes.blocked(tx, [row.id for row in asking])
+        later: dict[int, list[UUID]] = {}
+        for row_id, before in blocked.items():
+            later.setdefault(before, []).append(row_id)
+        for before, ids in later.items():
+            await lodgments.postpone(tx, ids, look_again_at(self._context, before))
+        return set(blocked)
 
     async def _wake(self, tx: Tx, due: Sequence[Lodgment]) -> list[Outgoing]:
         moves = [(row, self._woken(row)) for row in due]

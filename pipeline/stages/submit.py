@@ -7,23 +7,27 @@ from uuid import UUID
 
 import structlog
 
+from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Delivery, Outgoing
 from pipeline.gateway.exchange import Exchange, Request
-from pipeline.ledger import artifacts, attempts, lodgments
+from pipeline.ledger import artifacts, attempts, holds, lane_history, lanes, lodgments
 from pipeline.ledger.artifacts import NewArtifact
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import ArtifactKind
 from pipeline.lodgment.errors import DependencyDownError
 from pipeline.lodgment.failures import Failure, FailureClass, Party
-from pipeline.lodgment.lodgment import LANE_TURN, POLL_DUE, Attempt, Lodgment, Purpose, Reason
+from pipeline.lodgment.lodgment import POLL_DUE, Attempt, Lodgment, Purpose
+from pipeline.lodgment.replacement import in_closedown, judge
 from pipeline.lodgment.states import State, Step
 from pipeline.stages.contract import Carrier, Context, Settled, ids_in, onward, to_step
+from pipeline.stages.turns import go_on, parked_for_turn
 
 log = structlog.get_logger(__name__)
 
 _GATHER = 0.005
 """Seconds to wait for more replies before writing those at hand: one transaction for many costs little time."""
 _LEDGER_PAUSE = 1.0
+_STOPPED = frozenset({State.HELD, State.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,9 @@ class Submit:
             rows = list((await lodgments.load(tx, deliveries.keys())).values())
             claimed, publications = await self._claim(tx, rows)
             publications += await self._already_answered(tx, rows)
-        # Sent back for a new token when these were here before; that message may not have left.
+        # Sent back for a new token, or stopped, when these were here before; that message may not have left.
         publications += [onward(row) for row in rows if row.state is State.RECEIVED]
+        publications += [self._stopped(row) for row in rows if row.state in _STOPPED]
         in_hand = {one.lodgment.id for one in claimed}
         done = [d for lodgment_id, ds in deliveries.items() if lodgment_id not in in_hand for d in ds]
         if done:
@@ -77,13 +82,21 @@ class Submit:
         """Claim what may be sent now; park what must wait its turn; send back what needs a new token."""
         now = self._context.clock()
         sealed = [row for row in rows if row.state is State.SEALED]
-        blocked = await lodgments.blocked_in_lane(tx, [row.id for row in sealed if row.order_key is not None])
+        await lanes.lock(tx, lanes.keys_of(sealed))
+        blocked = await lanes.blocked(tx, [row.id for row in sealed if row.order_key is not None])
+        first = [row for row in sealed if row.id not in blocked]
+        held = await holds.over(tx, [row for row in first if not self._context.channels[row.channel].asks(row)])
+        forbidden = await self._replacements(tx, [row for row in first if row.id not in held])
         moves: list[tuple[Lodgment, Lodgment]] = []
         new_attempts: dict[UUID, Attempt] = {}
         for row in sealed:
             if row.id in blocked:
-                due = now + self._context.timing.lane_check
-                moves.append((row, row.moved(State.PARKED, due_at=due, resume=State.SEALED, reason=_NOT_YET)))
+                moves.append((row, parked_for_turn(self._context, row, blocked[row.id])))
+            elif row.id in held:
+                hold = held[row.id]
+                moves.append((row, replace(row.moved(State.HELD, reason=hold.reason), hold_id=hold.id)))
+            elif row.id in forbidden:
+                moves.append((row, forbidden[row.id]))
             elif row.token_expires_at is not None and row.token_expires_at <= now + self._context.timing.token_margin:
                 due = now + self._context.timing.stuck_after
                 moves.append((row, row.moved(State.RECEIVED, due_at=due, reason=row.reason)))
@@ -103,8 +116,33 @@ class Submit:
             stored = envelopes[attempt.envelope_id]
             body = (stored.head, stored.payload, stored.tail)
             claimed.append(_Claimed(row, attempt, Request(attempt.url, body, channel.headers(row))))
-        back = [onward(after) for _, after in moves if after.id in won and after.state is State.RECEIVED]
+        changed = [after for _, after in moves if after.id in won]
+        back = [onward(after) for after in changed if after.state is State.RECEIVED]
+        back += [self._stopped(after) for after in changed if after.state in _STOPPED]
+        back += [onward(after) for after in await go_on(self._context, tx, changed)]
         return claimed, back
+
+    async def _replacements(self, tx: Tx, rows: Sequence[Lodgment]) -> dict[UUID, Lodgment]:
+        """Full file replacements that must wait, or must not go at all."""
+        asking = [row for row in rows if row.facts.get("replaces") and row.sent_at is None]
+        stopped: dict[UUID, Lodgment] = {}
+        now = self._context.clock()
+        history = await lane_history.before(tx, asking)
+        for row in asking:
+            found = judge(row, history[row.id])
+            reopened = self._context.channels[row.channel].policy(row.service, row.action).reopened(now)
+            if found.refusal is not None:
+                stopped[row.id] = replace(row.moved(State.CANCELLED, reason=found.refusal), finished_at=now)
+            elif reopened > now:
+                reason = in_closedown(reopened)
+                stopped[row.id] = row.moved(State.PARKED, due_at=reopened, resume=State.SEALED, reason=reason)
+        return stopped
+
+    def _stopped(self, row: Lodgment) -> Outgoing:
+        """Tell the producer of what is not sent."""
+        code = row.reason.code if row.reason is not None else None
+        log.info("submit.stopped", lodgment=str(row.id), state=row.state, code=code)
+        return outcome_event(row, (), self._context.clock())
 
     def _attempt(self, row: Lodgment) -> Attempt:
         assert row.envelope_id is not None  # noqa: S101  - a sealed lodgment has its envelope
@@ -125,11 +163,13 @@ class Submit:
 
     def _claiming(self, row: Lodgment, attempt: Attempt) -> Lodgment:
         lease_ends = attempt.started_at + self._context.timing.lease
+        policy = self._context.channels[row.channel].policy(row.service, row.action)
         return replace(
             row.moved(State.SENDING, due_at=lease_ends, reason=row.reason),
             attempt_id=attempt.id,
             attempts=attempt.number,
             sent_at=row.sent_at or attempt.started_at,
+            watch_at=row.watch_at or attempt.started_at + policy.receipt_after,
         )
 
     async def _already_answered(self, tx: Tx, rows: Sequence[Lodgment]) -> list[Outgoing]:
@@ -190,4 +230,3 @@ _TOO_LATE = Failure(
     "The ledger took so long to record the attempt that it was not begun. Nothing was sent; it is tried again.",
     Party.NOBODY,
 )
-_NOT_YET = Reason(LANE_TURN, "An earlier lodgment with the same order key is not final yet; this one follows it.")

@@ -40,7 +40,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="lodge-long-run-"))
     _say(f"seed {seed}; {len(batch.jobs)} lodgments, {len(blows)} kills; logs in {folder}")
     with ExitStack() as stack:
-        crew = _set_up(folder, stack)
+        crew = set_up(folder, stack)
         started = time.monotonic()
         lodge_through(crew, batch, blows, chance)
         _say(f"{time.monotonic() - started:.0f} s: the last job is pushed, the last blow has fallen")
@@ -50,7 +50,8 @@ def main() -> None:
         _say(f"kills {dict(crew.kills)}; references by how often the agency saw them {seen_histogram(crew.site)}")
 
 
-def _set_up(folder: Path, stack: ExitStack) -> Crew:
+def set_up(folder: Path, stack: ExitStack) -> Crew:
+    """The six workers and the sandbox on servers of their own; `stack` ends them."""
     rabbit, postgres = PrivateRabbit(), PrivatePostgres()
     for server in (rabbit, postgres):
         stack.callback(server.stop)

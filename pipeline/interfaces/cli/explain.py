@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.ledger.reports import Timeline
     from pipeline.ledger.session import Tx
     from pipeline.lodgment.lodgment import Attempt, Lodgment
+    from pipeline.lodgment.replacement import Verdict
     from pipeline.settings import Settings
 
 
@@ -96,7 +97,7 @@ def tell(story: "Timeline", console: Console, moment: datetime) -> None:
     """Print the story: the state and what follows first, then what happened."""
     row = story.lodgment
     console.print(f"{row.state.upper().replace('_', ' ')}  {MEANING[row.state]}", style="bold")
-    for name, text in (*_why(row, moment), *_what(story, moment)):
+    for name, text in (*_why(row, moment), *_others(story), *_what(story, moment)):
         if text:
             console.print(f"  {name:<12}{shown(text)}", soft_wrap=True)
     if story.attempts:
@@ -123,6 +124,30 @@ def _why(row: "Lodgment", moment: datetime) -> list[tuple[str, str]]:
         lines.append(("why", f"{row.reason.code}: {row.reason.text}"))
         lines.append(("who acts", WHO[row.reason.who]))
     return [*lines, ("next", _next(row, moment))]
+
+
+def _others(story: "Timeline") -> list[tuple[str, str]]:
+    """What it has to do with other lodgments."""
+    lines = []
+    if story.waits_for is not None:
+        first = story.waits_for
+        why = f", {first.reason.code}: {first.reason.text}" if first.reason is not None else ""
+        lines.append(("waits for", f"{first.id} (job {first.job_id}), which has the lane and is {first.state}{why}"))
+    if story.hold is not None:
+        hold, others = story.hold.hold, story.hold.held - 1
+        lines.append(("hold", f"over {hold.reach.scope} {hold.reach.key} on {hold.reach.channel}; keeps {others} more"))
+        command = f'lodge release --{hold.reach.scope} "{hold.reach.key}" --reason "…"'
+        lines.append(("release", f"{command}: one goes first, the others follow when it is not refused"))
+    if story.replacement is not None:
+        lines.append(("replaces", _replaces(story.replacement)))
+    return lines
+
+
+def _replaces(found: "Verdict") -> str:
+    if found.elsewhere:
+        return "an event that was not lodged here: the agency alone can judge it"
+    waiting = f"; not before {found.waits_for} has its outcome" if found.waits_for is not None else ""
+    return f"the event lodged as {found.original}{waiting}"
 
 
 def _next(row: "Lodgment", moment: datetime) -> str:

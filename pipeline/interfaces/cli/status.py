@@ -13,15 +13,26 @@ from rich.live import Live
 from pipeline.interfaces.cli.screen import print_json, shown, span, stdout, table
 from pipeline.interfaces.cli.session import now, opened_ledger, settings_of, somebody_at_work
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
+from pipeline.lodgment.holds import WAVE, WAVE_WITHIN
 from pipeline.lodgment.states import FINAL, State
+from pipeline.lodgment.watching import Lateness
 
 if TYPE_CHECKING:
     from pipeline.ledger.backlog import DueDay, Overdue, WaitingFor
+    from pipeline.ledger.holds import Standing
+    from pipeline.ledger.lanes import Blocked
     from pipeline.ledger.reports import StateCount
+    from pipeline.ledger.watch import Late
     from pipeline.settings import Settings
 
 _BROKER_PATIENCE = 5.0
 _EXAMPLES = 5
+_SHOWN = 10
+_LATENESS = {
+    Lateness.RECEIPT: "sent, and no word that the agency has it",
+    Lateness.OUTCOME: "without an outcome for longer than is usual",
+    Lateness.CLOSING: "without an outcome, and asking ends soon: ask the agency otherwise",
+}
 _LATE = timedelta(minutes=1)
 """A scheduler sweeps twice a second: what is due for so long is looked after by nobody."""
 
@@ -36,6 +47,10 @@ class Overview:
     reasons: "list[WaitingFor]"
     due: "list[DueDay]"
     overdue: "Overdue"
+    holds: "list[Standing]"
+    lanes: "list[Blocked]"
+    wave: int
+    late: "list[Late]"
     quarantined: int
     queues: dict[str, int] | None
     broker: str
@@ -80,7 +95,7 @@ def _watch(console: Console, settings: "Settings", days: int, due_within: int) -
 
 async def look(settings: "Settings", days: int, due_within: int) -> Overview:
     """Ask the ledger, and the broker if there is one to ask."""
-    from pipeline.ledger import backlog, quarantine, reports
+    from pipeline.ledger import backlog, holds, lanes, quarantine, reports, watch
 
     moment = now()
     async with opened_ledger(settings) as ledger, ledger.transaction(read_only=True) as tx:
@@ -88,6 +103,10 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         reasons = await backlog.reasons(tx)
         due = await backlog.due_days(tx, moment.date() + timedelta(days=due_within))
         overdue = await backlog.overdue(tx, moment - _LATE)
+        standing = await holds.standing(tx, _SHOWN)
+        blocked = await lanes.longest(tx, _SHOWN)
+        wave = await holds.employers_since(tx, moment - WAVE_WITHIN)
+        late = await watch.late(tx)
         quarantined = await quarantine.count(tx)
     queues, broker = await _queues(settings)
     return Overview(
@@ -97,6 +116,10 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         reasons=reasons,
         due=due,
         overdue=overdue,
+        holds=standing,
+        lanes=blocked,
+        wave=wave,
+        late=late,
         quarantined=quarantined,
         queues=queues,
         broker=broker,
@@ -127,6 +150,15 @@ def rendered(view: Overview) -> RenderableType:
     parts: list[RenderableType] = [_states(view)]
     if view.reasons:
         parts += ["", _reasons(view)]
+    if view.holds:
+        parts += ["", _holds(view)]
+    if view.lanes:
+        rows_of_lanes = [
+            (one.waiting, one.first.id, one.first.state, one.first.reason.code if one.first.reason else "")
+            for one in view.lanes
+        ]
+        columns = ("waiting", "for lodgment", "which is", "reason")
+        parts += ["", table("Lanes: who waits for whom", columns, rows_of_lanes)]
     if view.due:
         rows = [(day.day, _days_left(day.day, view.at.date()), day.count) for day in view.due]
         parts += ["", table("Open lodgments with a due date", ("due", "days left", "count"), rows)]
@@ -158,6 +190,24 @@ def _reasons(view: Overview) -> RenderableType:
     return table("Held and waiting", columns, rows)
 
 
+def _holds(view: Overview) -> RenderableType:
+    rows = [
+        (
+            one.hold.reach.scope,
+            one.hold.reach.key,
+            one.hold.reach.channel,
+            one.hold.code,
+            one.hold.who,
+            one.held,
+            span(view.at - one.hold.since),
+            "tried with one" if one.hold.canary_id is not None else f"lodge release --{one.hold.reach.scope}",
+        )
+        for one in view.holds
+    ]
+    columns = ("over", "which", "channel", "reason", "who acts", "held", "since", "goes on")
+    return table("Holds: nothing under them is sent", columns, rows)
+
+
 def _goes_on(one: "WaitingFor", at: datetime) -> str:
     if one.next_at is None:
         return "by hand"
@@ -167,6 +217,15 @@ def _goes_on(one: "WaitingFor", at: datetime) -> str:
 def _lines(view: Overview) -> list[str]:
     held = [one for one in view.reasons if one.state is State.HELD]
     lines = [f"For example: lodge explain {one.example} ({shown(one.code)})" for one in held[:_EXAMPLES]]
+    if view.wave > WAVE:
+        lines.append(
+            f"WAVE: {view.wave} employers were refused within {span(WAVE_WITHIN)}. Look at our own software id and"
+            " credential first: so many are rarely all at fault themselves."
+        )
+    lines += [
+        f"LATE: {one.channel}: {_LATENESS[one.lateness]}: {one.count}, the first sent {span(view.at - one.since)} ago."
+        for one in view.late
+    ]
     if view.quarantined:
         lines.append(f"Quarantine: {view.quarantined} message(s) that could not be taken: `lodge quarantine list`.")
     if view.overdue.count and view.overdue.since is not None:

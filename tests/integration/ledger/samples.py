@@ -50,6 +50,8 @@ def a_full_lodgment() -> Lodgment:
         finished_at=NOW + timedelta(seconds=2),
         facts={"submission": "7f9c", "quote": "' \" é"},
         gateway="cloud",
+        hold_id=fresh_id(),
+        watch_at=NOW + timedelta(minutes=4),
     )
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from pipeline.ledger import lodgments
+from pipeline.ledger import lanes, lodgments
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.session import Ledger
 from pipeline.lodgment.errors import RefusedError
@@ -196,8 +196,8 @@ async def test_says_who_is_blocked_in_a_lane_and_whose_turn_it_is(ledger: Ledger
 
     async def look() -> tuple[set[UUID], list[Lodgment]]:
         async with ledger.transaction(read_only=True) as tx:
-            blocked = await lodgments.blocked_in_lane(tx, [item.id for item in everyone])
-            return blocked, await lodgments.next_in_lane(tx, ["lane", "other lane", "no lane"])
+            blocked = set(await lanes.blocked(tx, [item.id for item in everyone]))
+            return blocked, await lanes.next_turn(tx, ["lane", "other lane", "no lane"])
 
     assert await look() == ({second.id, third.id}, [])
     await _move(ledger, (first, first.moved(State.REJECTED)))
@@ -211,7 +211,7 @@ async def test_lets_nothing_overtake_in_a_lane_what_was_sent_though_it_was_taken
     sent = replace(later, state=State.AWAITING, resume=State.RECEIVED, sent_at=NOW, attempts=1)
     await _take_in(ledger, replace(earlier, state=State.SEALED), sent)
     async with ledger.transaction(read_only=True) as tx:
-        assert await lodgments.blocked_in_lane(tx, [earlier.id, sent.id]) == {earlier.id}
+        assert await lanes.blocked(tx, [earlier.id, sent.id]) == {earlier.id: 1}
 
 
 async def test_gives_out_what_is_due_longest_due_first(ledger: Ledger) -> None:

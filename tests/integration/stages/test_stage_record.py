@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pipeline.ledger import lodgments
+from pipeline.ledger import lanes
 from pipeline.lodgment.failures import Failure, FailureClass, Party
 from pipeline.lodgment.lodgment import LANE_TURN, Lodgment, Reason
 from pipeline.lodgment.states import State, Step
@@ -114,7 +114,7 @@ async def test_a_lane_goes_on_when_its_first_is_settled(bench: "Bench") -> None:
     first, second = await bench.sealed(order_key="lane"), await bench.sealed(order_key="lane")
     first, second = sorted((first, second), key=lambda row: row.id)
     async with bench.ledger.transaction(read_only=True) as tx:
-        assert await lodgments.blocked_in_lane(tx, [first.id, second.id]) == {second.id}
+        assert await lanes.blocked(tx, [first.id, second.id]) == {second.id: 1}
     parked = await bench.moved(
         second,
         second.moved(

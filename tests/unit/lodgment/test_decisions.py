@@ -157,3 +157,29 @@ def test_a_delay_grows_to_its_cap_and_no_further() -> None:
     seconds = [delays.after(times, 0).total_seconds() for times in range(6)]
     assert seconds == [1, 2, 4, 8, 10, 10]
     assert delays.after(10**6, 0.999) <= timedelta(seconds=12)
+
+
+@given(
+    waits=st.integers(min_value=0, max_value=2000),
+    spread=st.floats(min_value=0, max_value=1, exclude_max=True),
+    minutes=st.integers(min_value=0, max_value=60 * 24 * 30),
+    starts=st.lists(st.integers(min_value=0, max_value=60 * 24 * 30), max_size=4, unique=True),
+    length=st.integers(min_value=1, max_value=60 * 24 * 9),
+)
+def test_a_poll_is_never_before_its_schedule_never_in_a_closedown_and_never_given_up_too_early(
+    waits: int, spread: float, minutes: int, starts: list[int], length: int
+) -> None:
+    minute = timedelta(minutes=1)
+    ends = [min([start + length, *(other for other in starts if other > start)]) for start in starts]
+    calendar = tuple(Closedown(NOW + a * minute, NOW + b * minute) for a, b in zip(starts, ends, strict=True))
+    policy = replace(POLICY, closedowns=calendar, give_up_after=timedelta(hours=96))
+    now = NOW + minutes * minute
+    decision = decide_poll(Tally(waits=waits), policy, now, since=NOW, spread=spread)
+    answering = policy.open_time(NOW, now)
+    assert timedelta(0) <= answering <= now - NOW
+    assert (decision.state is State.HELD) == (answering >= timedelta(hours=96))
+    if decision.due_at is None:
+        return
+    least, most = policy.poll.after(waits, 0), policy.poll.cap * 1.2
+    assert decision.due_at >= now + least
+    assert policy.open_time(now, decision.due_at) <= most + policy.poll.cap * len(starts)

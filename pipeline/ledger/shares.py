@@ -1,0 +1,79 @@
+"""Each sender's virtual time, and whoever is parked for a turn."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from pipeline.ledger.batch import Dialect, among, encode, recordset
+from pipeline.ledger.lodgment_rows import COLUMNS, lodgment_of
+from pipeline.ledger.session import Tx
+from pipeline.ledger.tables import WAITING_FOR_SHARE, lodgment, sender_share
+from pipeline.lodgment.lodgment import Lodgment
+
+
+async def lock(tx: Tx, senders: Mapping[str, datetime]) -> dict[str, datetime]:
+    """The virtual time of each sender, which is as given where it was never heard of; nobody else changes it before
+    this transaction ends.
+    """
+    # Sorted, so that two batches wait for each other instead of deadlocking.
+    rows = [{"sender_id": sender, "virtual_at": senders[sender]} for sender in sorted(senders)]
+    await tx.connection.execute(_add(tx.dialect), {"batch": encode(rows)})
+    found = await tx.connection.execute(_lock(tx.dialect), {"keys": encode(sorted(senders))})
+    return {row.sender_id: row.virtual_at for row in found}
+
+
+async def write(tx: Tx, senders: Mapping[str, datetime]) -> None:
+    """Move the virtual times of locked senders on."""
+    rows = [{"sender_id": sender, "virtual_at": senders[sender]} for sender in sorted(senders)]
+    await tx.connection.execute(_write(tx.dialect), {"batch": encode(rows)})
+
+
+async def any_waits(tx: Tx) -> bool:
+    """Whether anybody is parked for a turn."""
+    return (await tx.connection.execute(_any())).first() is not None
+
+
+async def next_turns(tx: Tx, limit: int) -> list[Lodgment]:
+    """Who is parked for a turn, the earliest first; locked on PostgreSQL, without what another scheduler has."""
+    return [lodgment_of(row) for row in await tx.connection.execute(_next(), {"limit": limit})]
+
+
+@cache
+def _add(dialect: Dialect) -> sa.Executable:
+    rows = recordset(dialect, tuple(sender_share.c))
+    insert = postgresql.insert if dialect is Dialect.POSTGRESQL else sqlite.insert
+    source = sa.select(*rows.c).where(sa.true())
+    return insert(sender_share).from_select(sender_share.c.keys(), source).on_conflict_do_nothing()
+
+
+@cache
+def _lock(dialect: Dialect) -> sa.Select[Any]:
+    mine = among(dialect, sender_share.c.sender_id)
+    return sa.select(sender_share).where(mine).order_by(sender_share.c.sender_id).with_for_update()
+
+
+@cache
+def _write(dialect: Dialect) -> sa.Executable:
+    rows = recordset(dialect, tuple(sender_share.c))
+    changed = {"virtual_at": rows.c.virtual_at}
+    return sa.update(sender_share).values(changed).where(sender_share.c.sender_id == rows.c.sender_id)
+
+
+@cache
+def _any() -> sa.Executable:
+    return sa.select(lodgment.c.id).where(WAITING_FOR_SHARE, lodgment.c.due_at.is_not(None)).limit(1)
+
+
+@cache
+def _next() -> sa.Executable:
+    return (
+        sa.select(*COLUMNS)
+        .where(WAITING_FOR_SHARE, lodgment.c.due_at.is_not(None))
+        .order_by(lodgment.c.due_at)
+        .limit(sa.bindparam("limit", type_=sa.Integer))
+        .with_for_update(skip_locked=True)
+    )
