@@ -91,6 +91,8 @@ def _sandbox_sbr2(sandbox_url: str, home: Home) -> Sbr2Settings:
         domain="pipeline.sandbox.invalid",
         agency_certificates=home.sbr2_certificate_file,
         signed_responses=True,
+        # Its producers make up a software id with each employer: there is no register to look them up in.
+        software_ids=False,
         poll_first=timedelta(seconds=1),
         poll_longest=timedelta(seconds=5),
     )
