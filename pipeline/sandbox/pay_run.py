@@ -29,6 +29,12 @@ class Employer:
 
     number: int
     payees: int
+    system: str = "SYNTHETIC"
+    """Whose payroll it is: what another system lodged for the same employer is in another lane."""
+
+    @property
+    def bms_id(self) -> str:
+        return f"{self.number:05d}-{self.system}"
 
     @property
     def abn(self) -> str:
@@ -45,7 +51,7 @@ class Employer:
         return nine + control_digit(nine)
 
 
-def employers(count: int, payees: int, chance: random.Random) -> list[Employer]:
+def employers(count: int, payees: int, chance: random.Random, system: str = "SYNTHETIC") -> list[Employer]:
     """`count` employers with `payees` between them, at least one each: a few large ones, many small.
 
     Raises:
@@ -59,7 +65,7 @@ def employers(count: int, payees: int, chance: random.Random) -> list[Employer]:
         # What is too many for a large employer goes to the next that has room.
         free = next(one % count for one in range(place, place + count) if sizes[one % count] < _LARGEST)
         sizes[free] += 1
-    return [Employer(number, size) for number, size in enumerate(sizes, start=1)]
+    return [Employer(number, size, system) for number, size in enumerate(sizes, start=1)]
 
 
 def pay_event(employer: Employer, submission: str, now: datetime, script: Sbr2Script | None = None) -> str:
@@ -126,7 +132,7 @@ def _parent(employer: Employer, submission: str, payees: list[_Payee], now: date
     totals = _amount("PayAsYouGoWithholdingTaxWithheldA", sum(one.tax for one in payees))
     totals += _amount("TotalGrossPaymentsWithholdingA", sum(one.gross for one in payees))
     content = (
-        _field("SoftwareInformationBusinessManagementSystemId", f"SYNTHETIC-BMS-{employer.number:05d}")
+        _field("SoftwareInformationBusinessManagementSystemId", employer.bms_id)
         + _field("AustralianBusinessNumberId", employer.abn)
         + _field("OrganisationDetailsOrganisationBranchC", "001")
         + _group("OrganisationName", _field("DetailsOrganisationalNameT", name))

@@ -62,7 +62,8 @@ def pay_run_batch(
     chance.shuffle(scripts)
     jobs = [
         _job(f"{name}-{employer.number:05d}", employer, script, expected, now)
-        for employer, (script, expected) in zip(employers(count, payees, chance), scripts, strict=True)
+        # What an earlier run left held must not stand before this one in its lane.
+        for employer, (script, expected) in zip(employers(count, payees, chance, name), scripts, strict=True)
     ]
     return [*jobs, *_odd_ones(name, jobs, chance)]
 

@@ -81,6 +81,16 @@ def test_one_event_is_lodged_twice_and_one_corrected_each_in_the_lane_of_its_fir
     assert not [one for lane in shared for one in lane if one.expected.state is State.HELD]
 
 
+def test_shares_no_lane_with_another_run(batch: list[ExampleJob]) -> None:
+    channel = make_channel()
+
+    def lanes(jobs: list[ExampleJob]) -> set[str | None]:
+        taken = [read_job(one.job) for one in jobs if one.expected.state is not None]
+        return {channel.prepare(job, AtHand(job.payload.inline_bytes()), NOW).order_key for job in taken}
+
+    assert lanes(batch).isdisjoint(lanes(pay_run_batch(NOW, name="another")))
+
+
 def test_says_when_so_many_payees_do_not_fit() -> None:
     chance = random.Random(1)  # noqa: S311  - repeatable examples, not secrets
     for count, payees in ((10, 9), (10, 651)):
