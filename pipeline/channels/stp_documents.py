@@ -322,6 +322,23 @@ class _Parent(_Fields):
             self.fault(path, rule)
 
 
+def payer_of(record: Record, now: datetime) -> Payer:
+    """What a PARENT record says of its payer, for whoever has to make a job of it.
+
+    Raises:
+        RecordError: as for `Record.root`.
+        StpError: `stp.rules`, with what is wrong in this one document.
+    """
+    if record.document_type != PARENT:
+        rule = f"document {record.document_id}, DocumentType: the first document must be a {PARENT}"
+        raise StpError("stp.rules", (rule,))
+    faults = _Faults()
+    payer = _Parent(record, record.root(), faults, now).read(update=False)
+    if faults.told:
+        raise StpError("stp.rules", tuple(faults.told))
+    return payer
+
+
 def split_by_payer(pieces: Iterable[bytes]) -> Iterator[Iterator[Record]]:
     """The documents of each payer in a file that may hold several, in order; read each part before the next.
 

@@ -17,6 +17,7 @@ RECORD_LIMIT = 4 * 1024 * 1024
 """Bytes of one document; a payee's takes about three thousand."""
 _DELIMITER_LIMIT = 4096
 _MARKUP = re.compile(rb"<!--|<!\[CDATA\[|<\?|<!D|<(?:[A-Za-z_][\w.-]{0,199}:)?Record_Delimiter(?=[\s/>])")
+_OPENING = re.compile(rb"<(?:[A-Za-z_][\w.-]{0,199}:)?Record_Delimiter[\s/>]")
 _CLOSINGS = {b"<!--": b"-->", b"<![CDATA[": b"]]>", b"<?": b"?>"}
 _DELIMITER = re.compile(
     rb"<(?P<name>(?:[A-Za-z_][\w.-]{0,199}:)?Record_Delimiter)"
@@ -65,6 +66,12 @@ class Record:
             return parse(self.document.strip(), RECORD_LIMIT)
         except XmlError as error:
             raise RecordError(f"records.{error.code.removeprefix('xml.')}", str(error), self.document_id) from error
+
+
+def is_record_delimited(start: bytes) -> bool:
+    """Whether a document that begins with these bytes begins with a delimiter; some kilobytes are enough."""
+    blank = _BLANK.match(start)
+    return blank is not None and _OPENING.match(start, blank.end()) is not None
 
 
 def records(pieces: Iterable[bytes]) -> Iterator[Record]:
