@@ -4,6 +4,7 @@ What the ATO would refuse for reasons that can be known here is refused here, be
 document, field and rule, and never the value, which may be a tax file number. The producer's bytes are not changed.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -19,6 +20,9 @@ PARENT, CHILD = "PARENT", "CHILD"
 PAY_EVENT, PAYEE = "PAYEVNT", "PAYEVNTEMP"
 _NAMESPACES = {PAY_EVENT: "http://www.sbr.gov.au/ato/payevnt", PAYEE: "http://www.sbr.gov.au/ato/payevntemp"}
 _TYPES = {PARENT: PAY_EVENT, CHILD: PAYEE}
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
+_COUNT = re.compile(r"[0-9]{1,9}")
 _OLDEST = timedelta(days=350)
 _NO_TFN = frozenset({"000000000", "111111111", "333333333", "444444444", "987654321"})
 """What stands for a tax file number that was not quoted, is pending, or need not be given (ATO, TFN declarations)."""
@@ -84,7 +88,7 @@ def read_pay_event(pieces: Iterable[bytes], *, update: bool, now: datetime) -> P
             reading.take(record)
     except RecordError as error:
         place = f"document {error.where}: " if error.where else ""
-        raise StpError("stp.records", (*reading.faults.told, f"{place}{error}")) from error
+        raise StpError("stp.records", (*reading.faults.told, f"{place}{error}"), reading.faults.more) from error
     reading.finish()
     if reading.faults.told:
         raise StpError("stp.rules", tuple(reading.faults.told), reading.faults.more)
@@ -200,11 +204,16 @@ class _Fields:
         self._faults = faults
         self._namespace = etree.QName(root).namespace or ""
 
+    def has(self, path: str) -> bool:
+        return self._found(path) is not None
+
     def text(self, path: str) -> str:
-        """The field's text; empty when it is not there."""
-        qualified = "/".join(f"{{{self._namespace}}}{name}" for name in path.split("/"))
-        found = self._root.find(qualified)
+        """The field's text, comments left out; empty when it is not there."""
+        found = self._found(path)
         return "" if found is None else "".join(str(part) for part in found.itertext()).strip()
+
+    def _found(self, path: str) -> etree._Element | None:
+        return self._root.find("/".join(f"{{{self._namespace}}}{name}" for name in path.split("/")))
 
     def required(self, path: str) -> str:
         value = self.text(path)
@@ -217,11 +226,16 @@ class _Fields:
 
     def day(self, path: str) -> date | None:
         value = self.required(path)
-        try:
-            return date.fromisoformat(value) if value else None
-        except ValueError:
-            self.fault(path, "must be a date, YYYY-MM-DD")
+        if not value:
             return None
+        try:
+            # The library reads more forms than XML Schema has (Part 2, 3.2.9).
+            if _DAY.fullmatch(value):
+                return date.fromisoformat(value)
+        except ValueError:
+            pass
+        self.fault(path, "must be a date, YYYY-MM-DD")
+        return None
 
 
 class _Parent(_Fields):
@@ -247,13 +261,16 @@ class _Parent(_Fields):
         )
         self._check_numbers(payer)
         self._check_days(payer)
+        if update and self.has("Rp/Payroll/IncomeTaxAndRemuneration"):
+            rule = "an update event is no payment and has no totals of the payer: leave it out, or use action Submit"
+            self.fault("Rp/Payroll/IncomeTaxAndRemuneration", rule)
         if update and payer.replaces:
             self.fault("Rp/Payroll/AmendmentI", "an update event cannot replace a file; lodge a further update instead")
         return replace(payer, branch=payer.branch.lstrip("0") or "1")
 
     def _count(self) -> int:
         value = self.required("Rp/Payroll/InteractionRecordCt")
-        if value.isdecimal() and value.isascii():
+        if _COUNT.fullmatch(value):
             return int(value)
         if value:
             self.fault("Rp/Payroll/InteractionRecordCt", "must be a whole number")
@@ -292,8 +309,10 @@ class _Parent(_Fields):
         if not value:
             return
         try:
-            moment = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value) if _MOMENT.match(value) else None
         except ValueError:
+            moment = None
+        if moment is None:
             self.fault(path, "must be a date and time in UTC, for example 2026-11-25T03:04:05Z")
             return
         if moment.utcoffset() != timedelta(0):
@@ -301,6 +320,23 @@ class _Parent(_Fields):
         elif moment > self._now + timedelta(minutes=5):
             rule = "is in the future: local time written as if it were UTC is the usual cause (PAYEVNT.000194)"
             self.fault(path, rule)
+
+
+def payer_of(record: Record, now: datetime) -> Payer:
+    """What a PARENT record says of its payer, for whoever has to make a job of it.
+
+    Raises:
+        RecordError: as for `Record.root`.
+        StpError: `stp.rules`, with what is wrong in this one document.
+    """
+    if record.document_type != PARENT:
+        rule = f"document {record.document_id}, DocumentType: the first document must be a {PARENT}"
+        raise StpError("stp.rules", (rule,))
+    faults = _Faults()
+    payer = _Parent(record, record.root(), faults, now).read(update=False)
+    if faults.told:
+        raise StpError("stp.rules", tuple(faults.told))
+    return payer
 
 
 def split_by_payer(pieces: Iterable[bytes]) -> Iterator[Iterator[Record]]:

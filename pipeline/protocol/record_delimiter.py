@@ -16,15 +16,18 @@ from pipeline.protocol.xml import XmlError, parse
 RECORD_LIMIT = 4 * 1024 * 1024
 """Bytes of one document; a payee's takes about three thousand."""
 _DELIMITER_LIMIT = 4096
-_MARKUP = re.compile(rb"<!--|<!\[CDATA\[|<\?|<!D|<(?:[A-Za-z_][\w.-]*:)?Record_Delimiter(?=[\s/>])")
+_MARKUP = re.compile(rb"<!--|<!\[CDATA\[|<\?|<!D|<(?:[A-Za-z_][\w.-]{0,199}:)?Record_Delimiter(?=[\s/>])")
+_OPENING = re.compile(rb"<(?:[A-Za-z_][\w.-]{0,199}:)?Record_Delimiter[\s/>]")
 _CLOSINGS = {b"<!--": b"-->", b"<![CDATA[": b"]]>", b"<?": b"?>"}
 _DELIMITER = re.compile(
-    rb"<(?P<name>(?:[A-Za-z_][\w.-]*:)?Record_Delimiter)"
+    rb"<(?P<name>(?:[A-Za-z_][\w.-]{0,199}:)?Record_Delimiter)"
     rb"(?:\s+[\w:.-]+\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))*\s*(?:/>|>\s*</(?P=name)\s*>)"
 )
 _LONGEST_MARK = 256
 """No opening mark is longer, a prefix included: so much of what was read may be the beginning of one."""
-_BLANK = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")
+_BLANK = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s|(?><\?.*?\?>)|(?><!--.*?-->))*+", re.DOTALL)
+"""Nothing in it is tried twice: a hundred comments before the first delimiter must not take for ever."""
 
 
 class RecordError(ValueError):
@@ -65,6 +68,12 @@ class Record:
             raise RecordError(f"records.{error.code.removeprefix('xml.')}", str(error), self.document_id) from error
 
 
+def is_record_delimited(start: bytes) -> bool:
+    """Whether a document that begins with these bytes begins with a delimiter; some kilobytes are enough."""
+    blank = _BLANK.match(start)
+    return blank is not None and _OPENING.match(start, blank.end()) is not None
+
+
 def records(pieces: Iterable[bytes]) -> Iterator[Record]:
     """The documents of a stream, in order.
 
@@ -85,9 +94,12 @@ def records(pieces: Iterable[bytes]) -> Iterator[Record]:
 def _cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """What stands before the first delimiter, then each delimiter with what follows it."""
     cutter = _Cutter()
-    for number, piece in enumerate(pieces):
-        if number == 0 and piece.startswith((b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")):
-            raise RecordError("records.encoding", "the document must be in UTF-8, it is in UTF-16")
+    start = b""
+    for piece in pieces:
+        if len(start) < len(_UTF_16[0]):
+            start += piece[: len(_UTF_16[0])]
+            if start.startswith(_UTF_16):
+                raise RecordError("records.encoding", "the document must be in UTF-8, it is in UTF-16")
         yield from cutter.feed(piece)
     yield cutter.rest()
 
@@ -111,11 +123,11 @@ class _Cutter:
                 self._looked, self._closing = found.end(), _CLOSINGS[mark]
                 continue
             start = found.start()
+            _check_size(start)
             yield bytes(self._held[:start])
             del self._held[:start]
             self._looked = len(mark)
-        if len(self._held) > RECORD_LIMIT:
-            raise RecordError("records.size", f"one document has more than {RECORD_LIMIT} bytes")
+        _check_size(len(self._held))
 
     def rest(self) -> bytes:
         if self._closing is not None:
@@ -137,18 +149,23 @@ class _Cutter:
         return found
 
 
+def _check_size(size: int) -> None:
+    if size > RECORD_LIMIT:
+        raise RecordError("records.size", f"one document has more than {RECORD_LIMIT} bytes")
+
+
 def _record(raw: bytes) -> Record:
-    found = _DELIMITER.match(raw)
-    if found is None or found.end() > _DELIMITER_LIMIT:
+    found = _DELIMITER.match(raw, 0, _DELIMITER_LIMIT)
+    if found is None:
         raise RecordError(
             "records.delimiter",
             "a Record_Delimiter must be an empty element: DocumentID, DocumentType, DocumentName, RelatedDocumentID",
         )
     # A prefix has no declaration in so small a document; the delimiter's own name says nothing more.
     name = found["name"]
-    written = b"<Record_Delimiter" + found[0][1 + len(name) :].split(b"</", 1)[0].rstrip(b"/> \t\r\n") + b"/>"
+    attributes = found[0][1 + len(name) :].split(b"</", 1)[0].rstrip(b"/> \t\r\n")
     try:
-        element = parse(written)
+        element = parse(b"<Record_Delimiter" + attributes + b"/>")
     except XmlError as error:
         raise RecordError("records.delimiter", f"a Record_Delimiter is {error}") from error
     values = {key: (element.get(key) or "").strip() for key in _ATTRIBUTES}

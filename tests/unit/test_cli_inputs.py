@@ -1,12 +1,14 @@
 """What `lodge submit` makes of documents, folders, NDJSON and CSV manifests."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from pipeline.interfaces.cli.inputs import Found, Source, Terms, option_problems, read_inputs
 from pipeline.interfaces.cli.manifest import columns
+from pipeline.interfaces.cli.payloads import Spool
 from pipeline.lodgment.job import INLINE_LIMIT
 from tests.doubles.jobs import ABN, document, job
 
@@ -35,7 +37,8 @@ def terms(
 
 
 def read(*paths: Path, on: Terms | None = None) -> list[Found]:
-    return list(read_inputs([Source(path, path.name) for path in paths], on or terms()))
+    with tempfile.TemporaryDirectory() as folder:
+        return list(read_inputs([Source(path, path.name) for path in paths], on or terms(), Spool(Path(folder))))
 
 
 def written(path: Path, content: str) -> Path:

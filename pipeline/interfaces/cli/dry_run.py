@@ -9,7 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
+from cryptography.x509 import load_der_x509_certificate
+
 from pipeline.bootstrap import Parts, open_keyring, opened
+from pipeline.channels.sbr2_stp import NAME as SBR2
 from pipeline.interfaces.cli.in_process import push, working
 from pipeline.interfaces.cli.screen import write_private
 from pipeline.interfaces.cli.session import reading
@@ -21,6 +24,10 @@ from pipeline.lodgment.job import LodgmentJob
 from pipeline.lodgment.lodgment import TOKEN_REQUESTED, Lodgment
 from pipeline.lodgment.references import TokenKey
 from pipeline.lodgment.states import State
+from pipeline.protocol.as4_signed_info import As4SignatureError
+from pipeline.protocol.as4_verify import PUSH_POLICY, verify_message
+from pipeline.protocol.mime import read_package
+from pipeline.protocol.mime_reader import MimeError
 from pipeline.protocol.verify import EnvelopeError, Expectation, verify_envelope
 from pipeline.protocol.wstrust import SecurityToken
 from pipeline.protocol.xml import canonical
@@ -31,6 +38,7 @@ from workers.process import Worker
 
 _LOOK_EVERY = 0.1
 _ALL = 10_000_000
+_VERIFIED_AS4 = "sealed, signature and digests verified"
 _VERIFIED = "sealed, both signatures verified"
 
 
@@ -177,21 +185,43 @@ async def _judged(
             token = (await tokens.load(tx, [row.token_key]))[row.token_key].token
     envelope = stored.head + stored.payload + stored.tail
     write_private(out / f"{quote(row.job_id, safe='')}.xml", envelope, replace=True)
-    fault = _fault(keyring, row, envelope, token)
-    verdict = fault or ("without signatures: user name and password" if token is None else _VERIFIED)
+    content_type = dict(parts.context.channels[row.channel].headers(row)).get("Content-Type", "")
+    fault = _fault(keyring, row, envelope, content_type, token)
+    verdict = fault or _praise(row, token)
     note = " (token of our own making: no agency takes it)" if offline and token is not None else ""
     return Sealed(row.job_id, verdict + note, fault is None, len(envelope), stored.sha256)
 
 
-def _fault(keyring: Keyring | None, row: Lodgment, envelope: bytes, token: SecurityToken | None) -> str | None:
-    """What another implementation finds wrong with the envelope's signatures, if it has any."""
+def _praise(row: Lodgment, token: SecurityToken | None) -> str:
+    if token is None:
+        return "without signatures: user name and password"
+    return _VERIFIED_AS4 if row.channel == SBR2 else _VERIFIED
+
+
+def _fault(
+    keyring: Keyring | None, row: Lodgment, envelope: bytes, content_type: str, token: SecurityToken | None
+) -> str | None:
+    """What whoever receives the envelope would find wrong with its signatures, if it has any."""
     if token is None or keyring is None:
         return None
     credential = keyring.get(row.credential)
     if isinstance(credential, Failure):
         return f"{credential.code}: {credential.advice}"
+    if row.channel == SBR2:
+        return _as4_fault(envelope, content_type, credential.certificate_der)
     try:
         verify_envelope(envelope, Expectation(credential.certificate_der, token.proof_key))
     except EnvelopeError as error:
+        return f"NOT verified, {error.code}: {error}"
+    return None
+
+
+def _as4_fault(message: bytes, content_type: str, certificate: bytes) -> str | None:
+    """What a receiver of SBR2 pushes would refuse the message for."""
+    ours = load_der_x509_certificate(certificate)
+    try:
+        package = read_package(content_type, (message,))
+        verify_message(package.root, package.attachments, PUSH_POLICY, lambda named: ours if named == ours else None)
+    except (MimeError, As4SignatureError) as error:
         return f"NOT verified, {error.code}: {error}"
     return None

@@ -1,6 +1,5 @@
 """What `lodge submit` is given, as jobs: documents, folders, NDJSON, CSV manifests. Read one by one, never whole."""
 
-import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.interfaces.cli.manifest import read_manifest
-from pipeline.lodgment.job import INLINE_LIMIT, JobRefusedError, LodgmentJob, read_job
+from pipeline.interfaces.cli.pay_events import BadPart, is_pay_event, parts_of
+from pipeline.interfaces.cli.payloads import Spool, by_file
+from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
 
+_USUAL_ACTION = "bnLodgeApplication"
 _LINES = frozenset({".ndjson", ".jsonl"})
 _OPTIONS = {
     "sender.id": "--sender-id",
@@ -28,7 +30,8 @@ class Terms:
 
     channel: str
     service: str
-    action: str
+    action: str | None
+    """None: what is usual for the kind of document."""
     sender_id: str | None
     sender_type: str | None
     abn: str | None
@@ -55,29 +58,21 @@ class Found:
     problems: tuple[str, ...] = ()
 
 
-def read_inputs(sources: Sequence[Source], terms: Terms) -> Iterator[Found]:
-    """Every job in `sources`, in order; what cannot be read is found too, with its problems."""
+def read_inputs(sources: Sequence[Source], terms: Terms, spool: Spool) -> Iterator[Found]:
+    """Every job in `sources`, in order; what cannot be read is found too, with its problems. Parts of a file that are
+    too large for their jobs are put into `spool`.
+    """
     for source in sources:
         try:
-            yield from _read(source, terms)
+            yield from _read(source, terms, spool)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             yield Found(source.name, problems=(f"cannot be read: {reason}",))
 
 
-def by_file(path: Path) -> dict[str, object]:
-    """The payload of a job as a file's content: inline, or over the limit as a reference with size and SHA-256."""
-    size = path.stat().st_size
-    if size <= INLINE_LIMIT:
-        return {"inline_base64": base64.b64encode(path.read_bytes()).decode()}
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"reference": path.resolve().as_uri(), "size": size, "sha256": digest}
-
-
 def option_problems(sources: Sequence[Source], terms: Terms) -> tuple[str, ...]:
     """What is wrong with the options that bare documents among `sources` depend on: told once, not for each."""
-    if all(source.path.suffix.lower() in {*_LINES, ".csv"} for source in sources):
+    if not any(_needs_options(source.path) for source in sources):
         return ()
     needed = {"--sender-id": terms.sender_id, "--sender-type": terms.sender_type, "--abn": terms.abn}
     if missing := [option for option, value in needed.items() if not value]:
@@ -90,20 +85,53 @@ def option_problems(sources: Sequence[Source], terms: Terms) -> tuple[str, ...]:
     return ()
 
 
-def _read(source: Source, terms: Terms) -> Iterator[Found]:
+def _needs_options(path: Path) -> bool:
+    """Whether it holds documents that do not say who lodges them."""
+    if path.suffix.lower() in {*_LINES, ".csv"}:
+        return False
+    try:
+        documents = [one for one in path.iterdir() if one.suffix.lower() == ".xml"] if path.is_dir() else [path]
+        return not documents or not all(is_pay_event(one) for one in documents)
+    except OSError:
+        return False  # told when it is read
+
+
+def _read(source: Source, terms: Terms, spool: Spool) -> Iterator[Found]:
     path = source.path
     if path.is_dir():
         documents = sorted(one for one in path.iterdir() if one.suffix.lower() == ".xml")
         if not documents:
             yield Found(str(path), problems=("no .xml file in this folder; name manifests and NDJSON themselves",))
         for document in documents:
-            yield _document(document, terms)
+            yield from _documents(document, terms, spool)
     elif path.suffix.lower() in _LINES:
         yield from _lines(source)
     elif path.suffix.lower() == ".csv":
         yield from _rows(source)
     else:
-        yield _document(path, terms)
+        yield from _documents(path, terms, spool)
+
+
+def _documents(path: Path, terms: Terms, spool: Spool) -> Iterator[Found]:
+    try:
+        if not is_pay_event(path):
+            yield _document(path, terms)
+            return
+        labels = dict(terms.labels)
+        wishes = {"credential": terms.credential, "due_date": terms.due_date, "order_key": terms.order_key}
+        sender = {"id": terms.sender_id, "type": terms.sender_type}
+        for part in parts_of(path, spool):
+            if isinstance(part, BadPart):
+                yield Found(part.origin, problems=part.problems)
+                continue
+            fields = part.fields(terms.action) | _given(wishes) | {"labels": labels}
+            fields["sender"] = part.sender | _given(sender)
+            try:
+                yield Found(part.origin, read_job(json.dumps(fields).encode()))
+            except JobRefusedError as error:
+                yield Found(part.origin, problems=error.problems)
+    except OSError as error:
+        yield Found(str(path), problems=(f"cannot be read: {error.strerror}",))
 
 
 def _document(path: Path, terms: Terms) -> Found:
@@ -120,7 +148,7 @@ def _fields(terms: Terms) -> dict[str, object]:
     fields: dict[str, object] = {
         "channel": terms.channel,
         "service": terms.service,
-        "action": terms.action,
+        "action": terms.action or _USUAL_ACTION,
         "sender": _given({"id": terms.sender_id, "type": terms.sender_type}),
         "employer": _given({"abn": terms.abn}),
         "labels": dict(terms.labels),
@@ -134,7 +162,7 @@ def _job_id(path: Path, terms: Terms) -> str:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     abn = (terms.abn or "").replace(" ", "")
-    same = json.dumps([terms.channel, terms.service, terms.action, terms.sender_id, abn, digest])
+    same = json.dumps([terms.channel, terms.service, terms.action or _USUAL_ACTION, terms.sender_id, abn, digest])
     return f"file-{hashlib.sha256(same.encode()).hexdigest()[:32]}"
 
 

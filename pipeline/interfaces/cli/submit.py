@@ -43,7 +43,13 @@ def submit(
     ] = None,
     channel: Annotated[str, typer.Option(help="The agency interface.", rich_help_panel=_DOCUMENTS)] = "asic_bn",
     service: Annotated[str, typer.Option(help="The service within it.", rich_help_panel=_DOCUMENTS)] = "business-names",
-    action: Annotated[str, typer.Option(help="The message type.", rich_help_panel=_DOCUMENTS)] = "bnLodgeApplication",
+    action: Annotated[
+        str | None,
+        typer.Option(
+            help="The message type; omitted: bnLodgeApplication, and Submit for pay events (or Update, Adjust).",
+            rich_help_panel=_DOCUMENTS,
+        ),
+    ] = None,
     credential: Annotated[
         str | None,
         typer.Option(help="Id or ABN of the machine credential, if not the usual one.", rich_help_panel=_DOCUMENTS),
@@ -84,6 +90,10 @@ def submit(
     job_id, channel, service, action, sender.id, sender.type, employer.abn, labels.batch, and payload.file relative to
     the manifest). For bare documents the options below give the job's fields, and the job id comes from the document:
     to submit the same file again is the same lodgment, never a second one.
+
+    A file of pay events (it begins with a Record_Delimiter) says most of that itself: it becomes a job of channel
+    sbr2_stp for each payer in it, due on its pay date, and only --action, --credential, --label and --due-date are
+    asked for. See docs/stp-input.md.
 
     With LODGE_BROKER_URLS jobs go to RabbitMQ and the workers do the rest. Without, the whole pipeline runs in this
     process until these lodgments are final or wait for something; `lodge run` goes on with those that wait.

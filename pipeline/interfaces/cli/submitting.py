@@ -11,6 +11,7 @@ from pipeline.interfaces.cli.dry_run import seal_only
 from pipeline.interfaces.cli.examine import Examined, examine
 from pipeline.interfaces.cli.in_process import lodge_here
 from pipeline.interfaces.cli.inputs import Found, Source, Terms, option_problems, read_inputs
+from pipeline.interfaces.cli.payloads import Spool, spool_in
 from pipeline.interfaces.cli.producing import push, push_and_wait
 from pipeline.interfaces.cli.screen import progress, shown, stderr, stdout, table
 from pipeline.interfaces.cli.session import now, somebody_at_work
@@ -47,8 +48,20 @@ def submit_all(settings: Settings, sources: Sequence[Source], terms: Terms, wish
     if problems := option_problems(sources, terms):
         raise ConfigurationError("submit.options", "; ".join(problems))
     environment = environment_of(settings, now())
-    settings = settings.model_copy(update={"payload_roots": _roots(settings, sources, wish)})
-    examined = _examine(settings, environment, sources, terms)
+    with spool_in(settings.home, keep=not settings.embedded and wish.out is None) as (spool, folder):
+        settings = settings.model_copy(update={"payload_roots": (*_roots(settings, sources, wish), folder)})
+        return _submit(settings, environment, sources, terms, spool, wish)
+
+
+def _submit(
+    settings: Settings,
+    environment: EnvironmentSettings,
+    sources: Sequence[Source],
+    terms: Terms,
+    spool: Spool,
+    wish: Wish,
+) -> bool:
+    examined = _examine(settings, environment, read_inputs(sources, terms, spool))
     _tell_bad(examined, pushing=wish.skip_invalid)
     if examined.bad and not wish.skip_invalid:
         return False
@@ -56,11 +69,13 @@ def submit_all(settings: Settings, sources: Sequence[Source], terms: Terms, wish
         stderr().print("There is nothing to submit.")
         return not examined.bad
     if wish.out is not None:
-        return _dry_run(settings, environment, examined, read_inputs(sources, terms), wish.out, offline=wish.offline)
+        return _dry_run(
+            settings, environment, examined, read_inputs(sources, terms, spool), wish.out, offline=wish.offline
+        )
     if settings.embedded:
-        standings = _lodge_here(settings, examined, read_inputs(sources, terms), wish)
+        standings = _lodge_here(settings, examined, read_inputs(sources, terms, spool), wish)
     else:
-        standings = _push(settings, examined, read_inputs(sources, terms), wish)
+        standings = _push(settings, examined, read_inputs(sources, terms, spool), wish)
     return _tell(settings, examined, standings, wish) and not examined.bad
 
 
@@ -72,12 +87,10 @@ def _roots(settings: Settings, sources: Sequence[Source], wish: Wish) -> tuple[P
     return (*settings.payload_roots, *(path if path.is_dir() else path.parent for path in paths))
 
 
-def _examine(settings: Settings, environment: EnvironmentSettings, sources: Sequence[Source], terms: Terms) -> Examined:
+def _examine(settings: Settings, environment: EnvironmentSettings, found: Iterator[Found]) -> Examined:
     documents = DocumentStore(settings.payload_roots, LARGEST)
     with _progress("checking", None) as advance:
-        return asyncio.run(
-            examine(read_inputs(sources, terms), channels(settings, environment), documents, lambda: advance(1))
-        )
+        return asyncio.run(examine(found, channels(settings, environment), documents, lambda: advance(1)))
 
 
 def _tell_bad(examined: Examined, *, pushing: bool) -> None:

@@ -4,6 +4,8 @@ import itertools
 from datetime import UTC, date, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.channels.stp_documents import FAULTS_TOLD, PayEvent, StpError, read_pay_event, split_by_payer
 from tests.doubles.stp import ABN, child, delimiter, parent, pay_event
@@ -47,6 +49,11 @@ def test_the_first_branch_is_one_lane_however_it_is_written(branch: str) -> None
         ("Rp/Payroll/InteractionTransactionId", "", "must be given"),
         ("Rp/Payroll/InteractionRecordCt", "3", "PAYEVNT.000191"),
         ("Rp/Payroll/InteractionRecordCt", "two", "whole number"),
+        ("Rp/Payroll/InteractionRecordCt", "9" * 5000, "whole number"),
+        ("Rp/Payroll/PaymentRecordTransactionD", "20261123", "YYYY-MM-DD"),
+        ("Rp/Payroll/PaymentRecordTransactionD", "2026-11-31", "YYYY-MM-DD"),
+        ("Rp/Payroll/MessageTimestampGenerationDt", "20261123T030000Z", "date and time"),
+        ("Rp/Payroll/MessageTimestampGenerationDt", "2026-11-23", "date and time"),
         ("Rp/Payroll/PaymentRecordTransactionD", "2026-11-25", "PAYEVNT.000199"),
         ("Rp/Payroll/PaymentRecordTransactionD", "2025-12-07", "PAYEVNT.000215"),
         ("Rp/Payroll/PaymentRecordTransactionD", "23/11/2026", "YYYY-MM-DD"),
@@ -104,6 +111,37 @@ def test_an_update_cannot_replace_a_file() -> None:
     document = pay_event({"Rp/Payroll/AmendmentI": "true"})
     assert read(document).payers[0].replaces
     assert any("AmendmentI" in fault for fault in faults(document, update=True))
+
+
+def test_an_update_has_no_totals_of_the_payer() -> None:
+    document = pay_event({"Rp/Payroll/IncomeTaxAndRemuneration/TotalGrossPaymentsWithholdingA": "10.00"})
+    assert read(document).payers
+    assert any("IncomeTaxAndRemuneration" in fault for fault in faults(document, update=True))
+
+
+def test_a_comment_within_a_value_is_not_part_of_it() -> None:
+    document = pay_event().replace(b"SYN-SUBMISSION-1", b"SYN-<!-- not this -->SUBMISSION-1")
+    assert read(document).payers[0].submission_id == "SYN-SUBMISSION-1"
+
+
+def test_reads_free_form_ids_prefixes_and_a_declaration_of_each_document() -> None:
+    document = pay_event().replace(b"1.1", b"payer/A").replace(b"tns:", b"z:").replace(b"xmlns:tns", b"xmlns:z")
+    document = document.replace(b'"/>\n<', b'"/><?xml version="1.0" encoding="UTF-8"?>\n<')
+    assert read(document).payees == {"1.2": "SYN-1", "1.3": "SYN-2"}
+
+
+@given(cut=st.integers(0, 3000), junk=st.binary(max_size=6), drop=st.integers(0, 40))
+def test_a_damaged_document_is_refused_with_our_error_or_read(cut: int, junk: bytes, drop: int) -> None:
+    whole = pay_event()
+    damaged = whole[:cut] + junk + whole[cut + drop :]
+
+    def outcome(parts: list[bytes]) -> object:
+        try:
+            return read_pay_event(parts, update=False, now=NOW)
+        except StpError as error:
+            return error.code, error.faults
+
+    assert outcome([damaged]) == outcome([damaged[at : at + 37] for at in range(0, len(damaged), 37)])
 
 
 def test_tells_many_faults_and_counts_the_rest() -> None:
