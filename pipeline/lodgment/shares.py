@@ -21,7 +21,8 @@ class SharePolicy:
     """What every sender may have. `each` is the time that a small lodgment moves its sender's virtual time on."""
 
     each: timedelta = timedelta(milliseconds=200)
-    burst: timedelta = timedelta(seconds=20)
+    burst: timedelta = timedelta(minutes=20)
+    """Six thousand small lodgments: a turn costs a move more, which an ordinary batch should not pay."""
 
     def cost(self, size: int) -> timedelta:
         """What a lodgment of `size` bytes, as it is sent, costs."""
