@@ -1,6 +1,7 @@
 # A machine with Python 3.11, make and git is enough; everything else goes into .venv, from requirements.lock.
 
 PYTHON ?= python3
+PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,8 +19,8 @@ setup: $(READY) ## the environment in .venv (every other target does it by itsel
 run: $(READY) ## lodge the example batch through the sandbox agencies, and show where each one ended
 	@$(BIN)/lodge example
 
-test: $(READY) ## all tests; ARGS="-k gateway" passes arguments to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## all tests; ARGS="-k gateway" passes arguments to pytest, PROCESSES=0 keeps them in one process
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(ARGS)
 
 check: $(READY) ## style, types, layers, and tables against migrations
 	@echo "== ruff" && $(BIN)/ruff check && $(BIN)/ruff format --check

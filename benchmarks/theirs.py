@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from benchmarks.course import PATIENCE, BenchError, Course, Round, Watch, plain_environment, running
 from benchmarks.servers import BASELINE_STEPS
-from pipeline.keyring import Keyring
+from pipeline.keyring import KeyPlaces, Keyring
+from pipeline.protocol.credential import RsaKey
 
 _BASELINE = Path(__file__).with_name("baseline")
 _REQUIREMENTS = _BASELINE / "requirements.lock"
@@ -99,8 +100,10 @@ def install(folder: Path) -> Path:
 
 def _write_key(course: Course) -> None:
     """The sandbox's first machine credential, as the baseline wants it."""
-    keyring = Keyring(course.home.keystore_file, course.home.keystore_password_file.read_text().strip())
+    keyring = Keyring(KeyPlaces(course.home.keystore_file, course.home.keystore_password_file))
     credential = next(one for one in keyring.all() if one.id == course.home.credential().id)
-    key = credential.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    if not isinstance(credential.private_key, RsaKey):
+        raise BenchError("the sandbox's keystore holds its keys itself")
+    key = credential.private_key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (course.folder / "k.pem").write_bytes(key)
     (course.folder / "c.der").write_bytes(credential.certificate_der)

@@ -7,10 +7,11 @@ import fcntl
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 
 import structlog
@@ -20,14 +21,18 @@ from pipeline.broker.port import Broker
 from pipeline.broker.rabbitmq import RabbitBroker
 from pipeline.broker.topology import Topology
 from pipeline.gateway.client import Gateway, TlsSettings
-from pipeline.keyring import Keyring
+from pipeline.keyring import KeyPlaces, Keyring
 from pipeline.ledger import artifacts, lodgments, migrate
 from pipeline.ledger.session import Ledger
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.errors import ConfigurationError
+from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.references import Ids
+from pipeline.pkcs11 import open_token
 from pipeline.profiles import channels, environment_of, timeouts, timing
-from pipeline.settings import EnvironmentSettings, Settings, read_secret
+from pipeline.protocol.keystore import KeystoreError
+from pipeline.secret_files import read_secret
+from pipeline.settings import EnvironmentSettings, Settings
 from pipeline.stages.contract import Context
 from pipeline.telemetry import Metrics
 
@@ -47,6 +52,8 @@ class Parts:
     sts: Gateway
     context: Context
     metrics: Metrics
+    keyring: Callable[[], Keyring | None]
+    """Opens the credentials when first called: only workers that sign have any business with keys."""
 
     @property
     def ledger(self) -> Ledger:
@@ -71,6 +78,8 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
             stack.enter_context(_alone_in(settings.home))
             await asyncio.to_thread(migrate.upgrade, settings.ledger())
         environment = environment_of(settings, now())
+        if environment.sts_contract != "v1.3":
+            log.warning("sts.legacy_sha1", environment=settings.environment, sts_contract=environment.sts_contract)
         ledger = open_ledger(settings)
         stack.push_async_callback(ledger.close)
         await ledger.check()
@@ -83,6 +92,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(agency.close)
         sts = Gateway(tls, timeouts(environment.sts_timeout), now, pool_size=settings.token_requests)
         stack.push_async_callback(sts.close)
+        metrics = Metrics()
         yield Parts(
             settings=settings,
             environment=environment,
@@ -97,8 +107,10 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
                 timing=timing(settings, environment),
                 ids=Ids(),
                 worker=f"{socket.gethostname()}:{os.getpid()}:{now():%Y%m%dT%H%M%S}",
+                metrics=metrics,
             ),
-            metrics=Metrics(),
+            metrics=metrics,
+            keyring=cache(partial(open_keyring, environment)),
         )
 
 
@@ -116,10 +128,39 @@ def open_broker(settings: Settings) -> Broker:
 
 
 def open_keyring(environment: EnvironmentSettings) -> Keyring | None:
-    """The machine credentials, or None where the environment uses user name and password."""
-    if environment.keystore is None or environment.keystore_password_file is None:
+    """The machine credentials, or None where the environment uses user name and password.
+
+    Raises:
+        ConfigurationError: no credential can be used, or not the one that `credential` names: `keystore.*`, `pkcs11.*`
+            or `secret.*`. What becomes unusable later is told, and holds what needs it.
+    """
+    keyring = keyring_of(environment)
+    if keyring is None:
         return None
-    return Keyring(environment.keystore, read_secret(environment.keystore_password_file, "keystore password"))
+    try:
+        keyring.all()
+    except KeystoreError as error:
+        raise ConfigurationError(error.code, str(error)) from error
+    found = keyring.get(environment.credential) if environment.credential else None
+    if isinstance(found, Failure):
+        raise ConfigurationError(found.code, f"credential: {found.detail}")
+    return keyring
+
+
+def keyring_of(environment: EnvironmentSettings) -> Keyring | None:
+    """The keyring as it is, for looking at what cannot be used; nothing is read yet.
+
+    Raises:
+        ConfigurationError: `pkcs11.library`.
+    """
+    if environment.keystore is None and environment.pkcs11_module is None:
+        return None
+    token = None
+    if environment.pkcs11_module is not None:
+        assert environment.pkcs11_token is not None  # noqa: S101  - the settings' own rule
+        assert environment.pkcs11_pin_file is not None  # noqa: S101
+        token = open_token(environment.pkcs11_module, environment.pkcs11_token, environment.pkcs11_pin_file)
+    return Keyring(KeyPlaces(environment.keystore, environment.keystore_password_file, token))
 
 
 def _master_keys(settings: Settings) -> tuple[bytes, ...]:

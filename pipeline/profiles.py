@@ -1,5 +1,6 @@
 """From settings to what channels, gateways and stages are told about one environment."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,15 +22,26 @@ from pipeline.channels.mas_st import CLAIMS, StsProfile
 from pipeline.channels.sbr2_profile import Gate, Sbr2Profile
 from pipeline.channels.sbr2_stp import Sbr2Stp
 from pipeline.gateway.client import Timeouts
+from pipeline.lodgment.breaker import BreakerPolicy, Budget
 from pipeline.lodgment.decisions import Closedown, Delays, RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError
+from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.sbr_ebms3 import Software as RegisteredSoftware
-from pipeline.sandbox.home import APPLIES_TO, open_home
+from pipeline.protocol.suites import V1_2_LEGACY, V1_3
+from pipeline.protocol.wstrust import RelationshipId
+from pipeline.sandbox.home import APPLIES_TO, SBR2_APPLIES_TO, Home, open_home
+from pipeline.sandbox.sbr2 import GATEWAYS
+from pipeline.sandbox.sbr2_message import PRODUCT
 from pipeline.sandbox.sts import STS_PATH
-from pipeline.settings import EnvironmentSettings, Sbr2Settings, Settings, read_secret
+from pipeline.secret_files import read_secret
+from pipeline.settings import EnvironmentSettings, Sbr2Settings, Settings
 from pipeline.stages.contract import Timing
+from pipeline.stages.token_desk import LEASE_BEYOND, DeskTerms
 
 SANDBOX = "sandbox"
+_CONTRACT_IN_URL = re.compile(r"/S[0-9]+(v1\.[0-9]+)/", re.IGNORECASE)
+_PRODUCTION = "prod"
+"""How the names of environments begin that lodge for real."""
 _SANDBOX_TIMEOUT = timedelta(seconds=15)
 
 
@@ -37,10 +49,13 @@ def environment_of(settings: Settings, now: datetime) -> EnvironmentSettings:
     """The chosen environment; the sandbox describes itself from its folder, which is made when it is not there yet.
 
     Raises:
-        ConfigurationError: `settings.environment` when the settings describe no such environment.
+        ConfigurationError: `settings.environment` when the settings describe no such environment;
+            `settings.sts-contract` when contract and address of its token service disagree, or SHA-1 would go to
+            production.
     """
     chosen = settings.environments.get(settings.environment)
     if chosen is not None:
+        _check_contract(settings.environment, chosen)
         return chosen
     if settings.environment != SANDBOX:
         known = ", ".join(sorted({SANDBOX, *settings.environments}))
@@ -59,7 +74,39 @@ def environment_of(settings: Settings, now: datetime) -> EnvironmentSettings:
         poll_first=timedelta(seconds=2),
         unavailable_first=timedelta(seconds=2),
         retry_first=timedelta(seconds=1),
+        sbr2=_sandbox_sbr2(settings.sandbox_url, home),
     )
+
+
+def _sandbox_sbr2(sandbox_url: str, home: Home) -> Sbr2Settings:
+    """SBR2 as the sandbox has it: everything synthetic, outcomes asked for every few seconds."""
+    return Sbr2Settings(
+        gateways={name: f"{sandbox_url}/sbr2/{name}" for name in GATEWAYS},
+        gateway=GATEWAYS[0],
+        applies_to=SBR2_APPLIES_TO,
+        product_id=PRODUCT["ProductID"],
+        vendor=PRODUCT["BMS Vendor"],
+        name=PRODUCT["BMS Name"],
+        version=PRODUCT["BMS Version"],
+        domain="pipeline.sandbox.invalid",
+        agency_certificates=home.sbr2_certificate_file,
+        signed_responses=True,
+        poll_first=timedelta(seconds=1),
+        poll_longest=timedelta(seconds=5),
+    )
+
+
+def _check_contract(name: str, environment: EnvironmentSettings) -> None:
+    """The contract's number is a part of the service's address (MAS-ST 3.1.1): a mix-up shows before it is sent."""
+    named = _CONTRACT_IN_URL.search(environment.sts_url or "")
+    contract = environment.sts_contract
+    if named is not None and named[1] != contract.removesuffix("-legacy-sha1"):
+        text = f"sts_contract: is {contract}, and sts_url is the address of {named[1]}: make them agree"
+    elif contract != "v1.3" and name.lower().startswith(_PRODUCTION):
+        text = f"sts_contract: {contract} signs with SHA-1, which is refused in environment {name!r}: use v1.3"
+    else:
+        return
+    raise ConfigurationError("settings.sts-contract", text)
 
 
 def asic_profile(settings: Settings, environment: EnvironmentSettings) -> AsicProfile:
@@ -122,7 +169,28 @@ def _certificates(path: Path | None) -> tuple[Certificate, ...]:
 
 def sts_profile(environment: EnvironmentSettings) -> StsProfile:
     """How tokens are asked for."""
-    return StsProfile(lifetime=environment.token_lifetime)
+    return StsProfile(
+        lifetime=environment.token_lifetime,
+        token_type=TokenProfile.SAML11 if environment.saml_version == "1.1" else TokenProfile.SAML20,
+        suite=V1_3 if environment.sts_contract == "v1.3" else V1_2_LEGACY,
+        back_date=environment.sts_back_date,
+        client_entropy=environment.sts_client_entropy,
+        claim_values=environment.sts_claim_values,
+        with_context=environment.sts_context,
+        relationship_id=RelationshipId(environment.relationship_id),
+    )
+
+
+def desk_terms(settings: Settings, environment: EnvironmentSettings, clocks: Timing) -> DeskTerms:
+    """How tokens are asked for by all token workers together."""
+    assert environment.sts_url is not None  # noqa: S101  - the settings' own rule for environments with tokens
+    return DeskTerms(
+        sts=environment.sts_url,
+        budget=Budget(settings.sts_rate, settings.sts_concurrency),
+        retry=policy(environment),
+        breaker=BreakerPolicy(probe_patience=clocks.token_wait + LEASE_BEYOND),
+        look_ahead=settings.token_look_ahead,
+    )
 
 
 def timeouts(total: timedelta) -> Timeouts:
@@ -168,7 +236,13 @@ def _authentication(environment: EnvironmentSettings) -> TokenTerms | BasicCrede
         return BasicCredentials(environment.username, read_secret(environment.password_file, "agency password"))
     assert environment.sts_url is not None  # noqa: S101
     assert environment.applies_to is not None  # noqa: S101
-    return TokenTerms(environment.sts_url, environment.applies_to, CLAIMS, environment.key_size)
+    return TokenTerms(
+        environment.sts_url,
+        environment.applies_to,
+        CLAIMS,
+        environment.key_size,
+        act_as_employer=environment.act_as_employer,
+    )
 
 
 def _services(environment: EnvironmentSettings) -> Mapping[tuple[str, str], ServiceEntry]:

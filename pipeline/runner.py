@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
@@ -174,28 +174,103 @@ def _safe(error: Exception) -> str:
 
 
 class Periodic:
-    """A loop that no delivery drives. `work` says whether there is more to do at once."""
+    """A loop that no delivery drives. `work` says whether there is more to do at once; `wake` ends its pauses."""
 
-    def __init__(self, name: str, work: Callable[[], Awaitable[bool]], every: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[bool]],
+        every: float,
+        metrics: Metrics,
+        wake: asyncio.Event | None = None,
+    ) -> None:
         self._name = name
         self._work = work
         self._every = every
         self._metrics = metrics
-        self._stopping = asyncio.Event()
+        self._wake = wake or asyncio.Event()
+        self._stopping = False
 
     def stop(self) -> None:
-        self._stopping.set()
+        self._stopping = True
+        self._wake.set()
 
     async def run(self) -> None:
-        while not self._stopping.is_set():
+        while not self._stopping:
+            self._wake.clear()
             try:
                 more = await self._work()
             except DependencyDownError as error:
                 self._metrics.dependency_down(self._name, error.code)
                 log.warning("periodic.dependency_down", name=self._name, code=error.code)
                 more = False
-            if not more:
-                await pause(self._stopping, self._every)
+            if not more and not self._stopping:
+                await pause(self._wake, self._every)
+
+
+class Pool(Generic[T]):
+    """Keeps up to `size` pieces of work going that no delivery drives, and never waits for the slowest of them.
+
+    `take` gives at most so many pieces as it is asked for; it is asked again at once while it gives any, and else when
+    `wake` is set, a piece is done, or after `every` seconds. A piece that meets a defect goes to `give_up` with a code.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        take: Callable[[int], Awaitable[Sequence[T]]],
+        work: Callable[[T], Awaitable[None]],
+        give_up: Callable[[T, str], Awaitable[None]],
+        size: int,
+        every: float,
+        metrics: Metrics,
+        wake: asyncio.Event,
+    ) -> None:
+        self._name = name
+        self._take = take
+        self._work = work
+        self._give_up = give_up
+        self._free = size
+        self._every = every
+        self._metrics = metrics
+        self._wake = wake
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Finish what is in hand, take nothing new; `run` then returns."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as at_work:
+            while not self._stopping:
+                self._wake.clear()
+                taken = await self._taken() if self._free else ()
+                for piece in taken:
+                    self._free -= 1
+                    at_work.create_task(self._do(piece))
+                if not taken and not self._stopping:
+                    await pause(self._wake, self._every)
+
+    async def _taken(self) -> Sequence[T]:
+        try:
+            return await self._take(self._free)
+        except DependencyDownError as error:
+            self._metrics.dependency_down(self._name, error.code)
+            log.warning("pool.dependency_down", name=self._name, code=error.code)
+            return ()
+
+    async def _do(self, piece: T) -> None:
+        try:
+            await self._work(piece)
+        except Exception as error:
+            # As in Runner._work: one piece must not end the rest.
+            code = f"defect.{type(error).__name__}"
+            log.exception("pool.poison", name=self._name, code=code)
+            await self._give_up(piece, code)
+        finally:
+            self._free += 1
+            self._wake.set()
 
 
 async def pause(stopping: asyncio.Event, seconds: float) -> None:

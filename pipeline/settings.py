@@ -92,16 +92,39 @@ class EnvironmentSettings(_Section):
     sts_url: str | None = Field(default=None, pattern=r"^https://", description="the token service, with its path")
     applies_to: str | None = Field(default=None, description="the relying party as the token service knows it")
     ca_file: Path | None = Field(default=None, description="trust only these authorities (PEM); omitted: the system's")
-    keystore: Path | None = Field(default=None, description="keystore.xml, PEM or PKCS#12")
+    keystore: Path | None = Field(default=None, description="keystore.xml, PEM or PKCS#12: a file, or a folder of them")
     keystore_password_file: Path | None = None
+    pkcs11_module: Path | None = Field(default=None, description="private keys stay in this PKCS#11 library's token")
+    pkcs11_token: str | None = Field(default=None, description="the token's label")
+    pkcs11_pin_file: Path | None = None
     credential: str = Field(default="", description="id or ABN of the credential for jobs that name none")
     authentication: Literal["token", "basic"] = "token"
     username: str | None = None
     password_file: Path | None = None
     agency_timeout: timedelta = Field(default=timedelta(seconds=200), description="over three minutes (WIG 3.6)")
     sts_timeout: timedelta = timedelta(seconds=30)
-    token_lifetime: timedelta = Field(default=timedelta(minutes=30), ge=timedelta(minutes=5), le=timedelta(hours=8))
+    sts_contract: Literal["v1.3", "v1.2-legacy-sha1"] = Field(
+        default="v1.3", description="v1.2 signs with SHA-1: only for a service that takes nothing else"
+    )
+    sts_back_date: timedelta = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        le=timedelta(minutes=4),
+        description="how far a request's Timestamp lies in the past, where the service still finds it too new",
+    )
+    sts_client_entropy: bool = Field(default=False, description="contribute to the proof key (P_SHA1), as .NET does")
+    sts_claim_values: bool = Field(default=False, description="write the claims' values when acting for a client")
+    sts_context: bool = Field(default=False, description="send a Context, which the response must repeat")
+    relationship_id: Literal["v13:ID", "ID", "wsu:Id"] = Field(
+        default="v13:ID", description="attribute that carries the id of a relationship token"
+    )
+    saml_version: Literal["2.0", "1.1"] = Field(default="2.0", description="of the token")
+    token_lifetime: timedelta = Field(default=timedelta(minutes=30), gt=timedelta(minutes=5), le=timedelta(hours=8))
     key_size: Literal[256, 512] = 512
+    act_as_employer: bool = Field(
+        default=False,
+        description="tokens act for the employer under the job's software_id (MAS-ST 3.3.1); ASIC's guide knows none",
+    )
     poll_first: timedelta = timedelta(seconds=60)
     unavailable_first: timedelta = timedelta(seconds=30)
     retry_first: timedelta = timedelta(seconds=5)
@@ -112,12 +135,17 @@ class EnvironmentSettings(_Section):
     def _complete(self) -> Self:
         needed: tuple[str, ...] = ("username", "password_file")
         if self.authentication == "token":
-            needed = ("sts_url", "applies_to", "keystore", "keystore_password_file")
+            keys = ("keystore", "keystore_password_file")
+            if self.pkcs11_module is not None:
+                keys = ("pkcs11_token", "pkcs11_pin_file")
+            needed = ("sts_url", "applies_to", *keys)
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
             raise ValueError(f"authentication {self.authentication!r} needs {', '.join(missing)}")
         if self.sbr2 is not None and self.sts_url is None:
             raise ValueError("sbr2 needs sts_url: SBR2 knows no other authentication than by token")
+        if self.pkcs11_module is None and (self.pkcs11_token or self.pkcs11_pin_file):
+            raise ValueError("pkcs11_token and pkcs11_pin_file need pkcs11_module, the path of the token's library")
         return self
 
 
@@ -142,6 +170,18 @@ class Settings(BaseSettings):
     batch: int = Field(default=50, ge=1, le=1000)
     in_flight: int = Field(default=256, ge=1, le=5000, description="requests under way to the agency, per worker")
     token_requests: int = Field(default=8, ge=1, le=100, description="requests under way to the STS, per worker")
+    sts_rate: float = Field(
+        default=10.0, gt=0, le=1000, description="requests a second to the STS, all workers together"
+    )
+    sts_concurrency: int = Field(
+        default=16, ge=1, le=1000, description="requests under way to the STS, all workers together"
+    )
+    token_look_ahead: timedelta = Field(
+        default=timedelta(minutes=10),
+        ge=timedelta(0),
+        le=timedelta(hours=8),
+        description="tokens of lodgments with a not_before are asked for so long ahead",
+    )
     ledger_connections: int = Field(default=8, ge=1, le=100)
     stuck_after: timedelta = timedelta(minutes=5)
     sweep_every: timedelta = timedelta(milliseconds=500)
@@ -191,26 +231,3 @@ def load_settings() -> Settings:
         raise ConfigurationError("settings.invalid", "settings: " + "; ".join(problems_of(error))) from error
     except (ValueError, OSError) as error:
         raise ConfigurationError("settings.file", f"settings: {error}") from error
-
-
-def read_secret(path: Path, what: str) -> str:
-    """A secret's text from its file; the file must be its owner's alone.
-
-    Raises:
-        ConfigurationError: `secret.missing`, `secret.permissions` or `secret.empty`; names the file, never its content.
-    """
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError("secret.missing", f"{what}: cannot read {path}") from error
-    if mode & 0o077 and not _mounted_secret(path):
-        raise ConfigurationError("secret.permissions", f"{what}: {path} is readable by others; run chmod 600 {path}")
-    if not text:
-        raise ConfigurationError("secret.empty", f"{what}: {path} is empty")
-    return text
-
-
-def _mounted_secret(path: Path) -> bool:
-    """Container secrets are mounted read-only for all users of the container, where there is one."""
-    return path.resolve().is_relative_to("/run/secrets")

@@ -3,13 +3,15 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from pipeline.lodgment.breaker import BreakerScope, BreakerState
 from pipeline.lodgment.states import Step
 
 
@@ -34,6 +36,10 @@ def configure_logs(level: str, *, json_lines: bool, stream: TextIO | None = None
     )
 
 
+_DISTINCT_CODES = 40
+"""Unknown codes that are counted by name for each channel; what the other side writes must not fill the registry."""
+
+
 class Metrics:
     """What operators watch. Liveness is progress: the time of the last settled message, not an open socket."""
 
@@ -50,7 +56,47 @@ class Metrics:
             "lodge_last_progress", "Unix time of the last settled one", ["step"], registry=self.registry
         )
         self._published = Counter("lodge_rescheduled", "Messages put back by the scheduler", registry=self.registry)
+        self._unknown_faults = Counter(
+            "lodge_unknown_fault", "Faults whose code is in no table", ["channel", "code"], registry=self.registry
+        )
+        self._codes: dict[str, set[str]] = {}
+        self._sts_skew = Gauge(
+            "lodge_sts_clock_skew_seconds",
+            "How far the token service's clock is ahead of ours, by its last reply",
+            registry=self.registry,
+        )
         self._swept = Gauge("lodge_last_sweep", "Unix time of the scheduler's last sweep", registry=self.registry)
+        self._credential = Gauge(
+            "lodge_credential_seconds_left",
+            "Time until a machine credential expires; negative once it has",
+            ["credential", "abn"],
+            registry=self.registry,
+        )
+        self._unusable = Gauge(
+            "lodge_credentials_unusable", "Credentials that are there and cannot be used", registry=self.registry
+        )
+        self._credentials: set[tuple[str, str]] = set()
+
+        self._tokens = Counter(
+            "lodge_token_answers",
+            "Answers of the token service: why it was asked, and issued or the class of failure",
+            ["turn", "outcome"],
+            registry=self.registry,
+        )
+        self._token_wait = Histogram(
+            "lodge_token_wait_seconds",
+            "From when a token was due to be asked for until its answer",
+            ["turn"],
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
+            registry=self.registry,
+        )
+        self._token_request = Histogram(
+            "lodge_token_request_seconds", "Time the token service takes", registry=self.registry
+        )
+        self._asking = Gauge("lodge_token_requests_under_way", "Token requests under way", registry=self.registry)
+        self._breaker = Gauge(
+            "lodge_breaker_state", "1 for the state that a breaker is in", ["scope", "state"], registry=self.registry
+        )
 
     def serve(self, port: int) -> None:
         """Expose `/metrics` on the loopback interface."""
@@ -70,12 +116,44 @@ class Metrics:
         self._settled.labels(step).inc(count)
         self._progress.labels(step).set_to_current_time()
 
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        with self._asking.track_inprogress(), self._token_request.time():
+            yield
+
+    def token(self, turn: str, outcome: str, waited: float) -> None:
+        self._tokens.labels(turn, outcome).inc()
+        self._token_wait.labels(turn).observe(max(0.0, waited))
+
+    def breaker(self, scope: BreakerScope, state: BreakerState) -> None:
+        for one in BreakerState:
+            self._breaker.labels(scope, one).set(one is state)
+
     def poison(self, step: Step) -> None:
         self._poison.labels(step).inc()
 
     def dependency_down(self, step: str, code: str) -> None:
         self._down.labels(step, code).inc()
 
+    def unknown_fault(self, channel: str, code: str) -> None:
+        """Count a fault that no table explains; codes beyond the first forty of a channel count as `other`."""
+        codes = self._codes.setdefault(channel, set())
+        if len(codes) < _DISTINCT_CODES:
+            codes.add(code)
+        self._unknown_faults.labels(channel, code if code in codes else "other").inc()
+
+    def sts_clock_skew(self, seconds: float) -> None:
+        self._sts_skew.set(seconds)
+
     def swept(self, published: int) -> None:
         self._published.inc(published)
         self._swept.set_to_current_time()
+
+    def credentials(self, left: Mapping[tuple[str, str], timedelta], unusable: int) -> None:
+        """The time left of every credential, by its id and ABN; those that are gone show no more."""
+        for labels, time_left in left.items():
+            self._credential.labels(*labels).set(time_left.total_seconds())
+        for labels in self._credentials - left.keys():
+            self._credential.remove(*labels)
+        self._credentials = set(left)
+        self._unusable.set(unusable)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -13,9 +14,11 @@ from kombu.connection import Connection
 from psycopg import sql
 
 from pipeline.broker.topology import Topology
+from tests.doubles.key_places import TokenOfATest
 from tests.doubles.tcp_proxy import TcpProxy
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
+from tests.services.softhsm import SoftHsm
 
 AMQP = "LODGE_TEST_AMQP_URL"
 DATABASE = "LODGE_TEST_DATABASE_URL"
@@ -111,6 +114,20 @@ def database_url(postgres_url: str) -> Iterator[str]:
     yield urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def softhsm() -> Iterator[SoftHsm]:
+    """PKCS#11 tokens that live in files."""
+    hsm = SoftHsm()
+    yield hsm
+    hsm.stop()
+
+
+@pytest.fixture
+def hsm_token(softhsm: SoftHsm, tmp_path: Path) -> TokenOfATest:
+    """A token of the test's own."""
+    return TokenOfATest(softhsm, tmp_path)
 
 
 @pytest.fixture

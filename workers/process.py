@@ -10,9 +10,10 @@ from enum import StrEnum
 import structlog
 
 from pipeline.bootstrap import Parts, opened
+from pipeline.expiry_watch import ExpiryWatch
 from pipeline.ledger import lodgments, tokens
 from pipeline.lodgment.errors import DependencyDownError
-from pipeline.runner import Activity, pause
+from pipeline.runner import Activity, Periodic, pause
 from pipeline.settings import Settings
 from workers import intake, outcome, scheduler, signer, token, transport
 
@@ -40,6 +41,10 @@ _ACTIVITIES: Mapping[Worker, Callable[[Parts], list[Activity]]] = {
     Worker.OUTCOME: outcome.activities,
     Worker.SCHEDULER: scheduler.activities,
 }
+
+_SIGN = frozenset((Worker.TOKEN, Worker.SIGNER))
+"""Those that open the keyring, and so keep watch over it."""
+_WATCH_EVERY = 30.0
 
 
 async def serve(settings: Settings, workers: Sequence[Worker]) -> None:
@@ -81,6 +86,8 @@ async def run(parts: Parts, workers: Sequence[Worker], stop: asyncio.Event) -> N
     if parts.settings.embedded:
         await _take_over(parts)
     running = [activity for worker in workers for activity in _ACTIVITIES[worker](parts)]
+    if not _SIGN.isdisjoint(workers):
+        running += _expiry_watch(parts)
     async with asyncio.TaskGroup() as group:
         for activity in running:
             group.create_task(activity.run())
@@ -89,6 +96,14 @@ async def run(parts: Parts, workers: Sequence[Worker], stop: asyncio.Event) -> N
         for activity in running:
             activity.stop()
     log.info("worker.stopped", worker=parts.context.worker)
+
+
+def _expiry_watch(parts: Parts) -> list[Activity]:
+    keyring = parts.keyring()
+    if keyring is None:
+        return []
+    watch = ExpiryWatch(keyring, parts.metrics, parts.context.clock)
+    return [Periodic("expiry-watch", watch.look, _WATCH_EVERY, parts.metrics)]
 
 
 async def _take_over(parts: Parts) -> None:

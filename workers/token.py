@@ -1,31 +1,43 @@
-"""The token worker: keeps security tokens fresh, one request in flight per token key over all processes."""
+"""The token worker: lets lodgments go on whose token is at hand, and asks for those that are not."""
 
-from datetime import timedelta
+import asyncio
 
-from pipeline.bootstrap import Parts, open_keyring
-from pipeline.profiles import policy, sts_profile
-from pipeline.runner import Activity, Pace, Periodic, Runner
+from pipeline.bootstrap import Parts
+from pipeline.broker.port import Outgoing
+from pipeline.profiles import desk_terms, sts_profile
+from pipeline.runner import Activity, Pace, Periodic, Pool, Runner
 from pipeline.stages.authorise import Authorise
+from pipeline.stages.token_desk import TokenDesk
 from pipeline.stages.token_service import TokenService
 
-RENEW_EVERY = 15.0
-DEMAND_WITHIN = timedelta(minutes=30)
-"""Tokens that nobody used for so long are left to expire."""
+LOOK_EVERY = 0.25
+"""Seconds between looks at the queue of tokens to ask for; this process's own demand is seen at once."""
+SETTLE_EVERY = 1.0
+LOOK_AHEAD_EVERY = 15.0
 
 
 def activities(parts: Parts) -> list[Activity]:
-    keyring, source = open_keyring(parts.environment), None
-    if keyring is not None:
-        source = TokenService(parts.context, sts_profile(parts.environment), keyring, parts.sts)
-    stage = Authorise(parts.context, source, policy(parts.environment), parts.settings.token_requests)
-    ahead = parts.context.timing.token_margin + timedelta(minutes=1)
+    wake, answered = asyncio.Event(), asyncio.Event()
+    runner = Runner(Authorise(parts.context, wake), parts.broker, Pace(batch=parts.settings.batch), parts.metrics)
+    keyring = parts.keyring()
+    if keyring is None:
+        return [runner]
+    source = TokenService(parts.context, sts_profile(parts.environment), keyring, parts.sts)
+    terms = desk_terms(parts.settings, parts.environment, parts.context.timing)
+    desk = TokenDesk(parts.context, source, terms, parts.metrics, answered)
+    told: list[Outgoing] = []
 
-    async def renew() -> bool:
-        asked, publications = await stage.renew(ahead, DEMAND_WITHIN, parts.settings.token_requests)
-        await parts.broker.publish(publications)
-        return asked > 0
+    async def settle() -> bool:
+        # What a broker that is down did not take is committed, and goes first when it is back.
+        told.extend(() if told else await desk.settle())
+        published = len(told)
+        await parts.broker.publish(told)
+        told.clear()
+        return published > 0
 
     return [
-        Runner(stage, parts.broker, Pace(batch=parts.settings.batch), parts.metrics),
-        Periodic("renew", renew, RENEW_EVERY, parts.metrics),
+        runner,
+        Pool("ask", desk.take, desk.ask, desk.give_up, parts.settings.token_requests, LOOK_EVERY, parts.metrics, wake),
+        Periodic("settle", settle, SETTLE_EVERY, parts.metrics, answered),
+        Periodic("look-ahead", desk.look_ahead, LOOK_AHEAD_EVERY, parts.metrics),
     ]

@@ -26,7 +26,7 @@ from lxml import etree
 from pipeline.channels.asic_header import RequestFacts, request_header
 from pipeline.channels.asic_profile import PING, SERVICE, AsicProfile, BasicCredentials, ServiceEntry
 from pipeline.channels.asic_replies import PingReply, read_outcome, read_ping
-from pipeline.channels.contract import Document, Envelope, Prepared, Reply, SealOrder, Sent
+from pipeline.channels.contract import Document, Envelope, Prepared, Reply, SealOrder, Sent, TokenSubject
 from pipeline.lodgment.decisions import RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError, RefusedError
 from pipeline.lodgment.failures import Failure
@@ -89,8 +89,9 @@ class AsicBusinessNames:
 
     @property
     def needs_software_id(self) -> bool:
-        """The guide knows none (WIG 5.1)."""
-        return False
+        """The guide knows none (WIG 5.1); a token that acts for an employer names it (MAS-ST 3.3.1)."""
+        terms = self._profile.authentication
+        return not isinstance(terms, BasicCredentials) and terms.act_as_employer
 
     def prepare(self, job: LodgmentJob, document: Document, now: datetime) -> Prepared:  # noqa: ARG002  - the contract's signature
         """The message's `businessDocumentBody`, checked, in the form in which it is stored, sealed and sent.
@@ -117,8 +118,8 @@ class AsicBusinessNames:
         """Never: the same reference again is answered with the first answer (WIG 3.7), and nothing else asks for it."""
         return False
 
-    def token_key(self, lodgment: Lodgment) -> TokenKey | None:
-        """The token says who the sender is and no more: the guide knows no second party and no software id."""
+    def token_key(self, subject: TokenSubject) -> TokenKey | None:
+        """The token says who the sender is, and, only where the terms ask for it, the employer that it acts for."""
         terms = self._profile.authentication
         if isinstance(terms, BasicCredentials):
             return None
@@ -126,9 +127,9 @@ class AsicBusinessNames:
             environment=self._profile.environment,
             sts=terms.sts,
             applies_to=terms.applies_to,
-            credential=lodgment.credential,
-            second_party=None,
-            software_id=None,
+            credential=subject.credential,
+            second_party=subject.party_abn if terms.act_as_employer else None,
+            software_id=subject.software_id if terms.act_as_employer else None,
             claims=terms.claims,
             key_size=terms.key_size,
         )

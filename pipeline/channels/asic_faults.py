@@ -128,12 +128,14 @@ _SENDER = FaultRule(
     Party.OPERATOR,
     Blast.LODGMENT,
     "ASIC says that the request is at fault, with a code that is not in the table. Read the text, mend it, replay.",
+    known=False,
 )
 _RECEIVER = FaultRule(
     FailureClass.UNAVAILABLE,
     Party.NOBODY,
     Blast.CHANNEL,
     "ASIC says that its own side failed, with a code that is not in the table. It is sent again by itself.",
+    known=False,
 )
 
 

@@ -68,6 +68,9 @@ class TokenTerms:
     claims: tuple[str, ...]
     key_size: int = 512
     """Bits of the session key (WIG 5.1.2)."""
+    act_as_employer: bool = False
+    """Ask for tokens that act for the employer under the job's software id (MAS-ST 3.3.1). The guide knows no second
+    party, so ASIC's terms leave it off."""
 
 
 @dataclass(frozen=True, slots=True)

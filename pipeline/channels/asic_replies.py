@@ -4,18 +4,18 @@ Replies are believed by TLS alone and only as far as they name our own message; 
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from lxml import etree
 
 from pipeline.channels.asic_faults import default_rule, known_rule
 from pipeline.channels.asic_header import AEST, ReplyHeader, find_header, read_header
+from pipeline.channels.faults import available_after
 from pipeline.channels.foreign_text import plain
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.outcome import MessageEvent, Outcome, Result, Severity
 from pipeline.protocol.mime import root_part
 from pipeline.protocol.mime_reader import MimeError
-from pipeline.protocol.soap import Fault, descendant, read_envelope
+from pipeline.protocol.soap import Fault, read_envelope
 from pipeline.protocol.xml import XmlError
 
 _AUTHENTICATION_ERROR = "5"
@@ -101,26 +101,12 @@ def _from_fault(fault: Fault, status: int) -> Failure:
     known = known_rule(fault.codes)
     if known is not None:
         code, rule = known
-        return rule.failure(code, fault.reason, _available_after(fault.detail))
+        return rule.failure(code, fault.reason, available_after(fault.detail, AEST))
     by_status = _by_status(status) if status not in {400, 500} else None
     if by_status is not None:
         return by_status
     code = plain(":".join(fault.codes[-1:]), 100) or "soap:Fault"
-    return default_rule(fault.codes).failure(code, fault.reason, _available_after(fault.detail))
-
-
-def _available_after(detail: etree._Element | None) -> datetime | None:
-    """When the service is back, in UTC (WIG 4.3.3.2). ASIC's own namespace for it is not public, so any is taken; a
-    time without an offset is AEST (WIG 3.5). Whether it is believed is for the retry policy.
-    """
-    node = None if detail is None else descendant(detail, "AvailableAfter")
-    if node is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(str(node.xpath("string()")).strip())
-        return (moment if moment.tzinfo else moment.replace(tzinfo=AEST)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+    return default_rule(fault.codes).failure(code, fault.reason, available_after(fault.detail, AEST))
 
 
 def _downstream_fault(header: ReplyHeader) -> Failure:

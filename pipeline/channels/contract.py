@@ -92,6 +92,19 @@ class Envelope:
         return digest.hexdigest()
 
 
+class TokenSubject(Protocol):
+    """What a token depends on besides the environment: a lodgment is one, and so is an employer to ask ahead for."""
+
+    @property
+    def credential(self) -> str: ...
+
+    @property
+    def party_abn(self) -> str: ...
+
+    @property
+    def software_id(self) -> str | None: ...
+
+
 class Channel(Protocol):
     """One agency interface in one environment."""
 
@@ -122,7 +135,7 @@ class Channel(Protocol):
         """Whether what is to be sent next asks for the outcome of what the agency has, without the document."""
         ...
 
-    def token_key(self, lodgment: Lodgment) -> TokenKey | None:
+    def token_key(self, subject: TokenSubject) -> TokenKey | None:
         """The security token that this lodgment needs, or None where the channel uses none."""
         ...
 

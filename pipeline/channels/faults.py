@@ -1,10 +1,13 @@
 """What a fault of an agency means for the lodgment: one row of a channel's table."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
+
+from lxml import etree
 
 from pipeline.channels.foreign_text import plain
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
+from pipeline.protocol.soap import descendant
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,27 @@ class FaultRule:
     who: Party
     blast: Blast
     advice: str
+    known: bool = True
+    """False for the rows that stand in for codes which no table has."""
 
     def failure(self, code: str, detail: str, available_after: datetime | None = None) -> Failure:
         """The failure of one lodgment; `detail` is the other side's text as it came."""
-        return Failure(self.kind, code, plain(detail), self.advice, self.who, self.blast, available_after)
+        return Failure(
+            self.kind, code, plain(detail), self.advice, self.who, self.blast, available_after, known=self.known
+        )
+
+
+def available_after(detail: etree._Element | None, local: tzinfo) -> datetime | None:
+    """When the service is back, in UTC, from a fault's detail; `local` is meant by a time without an offset.
+
+    Its namespace differs between services and ASIC's is not public, so any is taken. Whether the time is believed
+    is for the retry policy.
+    """
+    node = None if detail is None else descendant(detail, "AvailableAfter")
+    if node is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(str(node.xpath("string()")).strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=local)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

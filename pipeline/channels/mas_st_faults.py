@@ -4,6 +4,7 @@ Receiver faults and E1001, E1003, E1004, E2190 mend themselves; every other code
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pipeline.channels.faults import FaultRule
 from pipeline.lodgment.failures import Blast, FailureClass, Party
@@ -32,7 +33,7 @@ EVENT_RULES: Mapping[str, FaultRule] = {
         Blast.EMPLOYER,
         "The claims of this business are not synchronised at the token service yet.",
     ),
-    "E2001": _settings("The token type is not one that the service issues. Ask for SAML 2.0 in the settings."),
+    "E2001": _settings("The token type is not one that the service issues. Set saml_version to 2.0."),
     "E2003": FaultRule(
         FailureClass.OUR_CREDENTIAL,
         Party.OPERATOR,
@@ -70,7 +71,7 @@ EVENT_RULES: Mapping[str, FaultRule] = {
     "E9002": _settings("The token service does not take this kind of token. Check that sts_url is the v1.3 address."),
     "E9003": _settings(
         "The token service does not take an algorithm of the signature, which is SHA-256. Check that sts_url is the"
-        " v1.3 address; v1.2 speaks SHA-1."
+        " v1.3 address: v1.2 speaks SHA-1, which sts_contract has to name."
     ),
     "E9004": _settings(
         "The token service could not process the security header. Check this machine's clock first: a message that"
@@ -110,8 +111,14 @@ UNKNOWN_SENDER = FaultRule(
     Blast.LODGMENT,
     "The token service says that the request is at fault, with a code that is not in the table. Read its text, mend"
     " the cause, then release.",
+    known=False,
 )
-UNKNOWN_RECEIVER = _wait(Blast.CHANNEL, "The token service says that its own side failed.")
+UNKNOWN_RECEIVER = replace(
+    _wait(Blast.CHANNEL, "The token service says that its own side failed, with a code that is not in the table."),
+    known=False,
+)
+ABOUT_THE_BUSINESS = frozenset({"E2182", "InvalidRequest", "BadRequest", "RequestFailed"})
+"""What may come from the business acted for, its software id or its claims, where the request names one."""
 
 STATUS_RULES: Mapping[int, FaultRule] = {
     400: _settings("The token service refused the request unread. Check sts_url and whatever proxy stands before it."),

@@ -8,7 +8,7 @@ about, by pulls that carry ids of their own.
 import hashlib
 from datetime import datetime
 
-from pipeline.channels.contract import Document, Envelope, Prepared, Reply, SealOrder, Sent
+from pipeline.channels.contract import Document, Envelope, Prepared, Reply, SealOrder, Sent, TokenSubject
 from pipeline.channels.sbr2_profile import SERVICE, UPDATE, Sbr2Profile
 from pipeline.channels.sbr2_replies import Asked, read_reply
 from pipeline.channels.stp_documents import Payer, StpError, read_pay_event
@@ -92,14 +92,14 @@ class Sbr2Stp:
         }
         return Prepared(content, facts, payer.lane, event.payees)
 
-    def token_key(self, lodgment: Lodgment) -> TokenKey | None:
+    def token_key(self, subject: TokenSubject) -> TokenKey | None:
         """One token serves every employer: the software id travels in the message, not in the token."""
         terms = self._profile.terms
         return TokenKey(
             environment=self._profile.environment,
             sts=terms.sts,
             applies_to=terms.applies_to,
-            credential=lodgment.credential,
+            credential=subject.credential,
             second_party=None,
             software_id=None,
             claims=terms.claims,

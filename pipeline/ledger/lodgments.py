@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from pipeline.ledger.batch import Dialect, among, encode, insert_batch, recordset, storable
 from pipeline.ledger.lodgment_rows import CHANGING, COLUMNS, NewLodgment, changing, lodgment_of, new_row
 from pipeline.ledger.session import Tx
-from pipeline.ledger.tables import NOT_FINAL, WAITING_FOR_TOKEN, lodgment
-from pipeline.lodgment.lodgment import LANE_TURN, Lodgment
+from pipeline.ledger.tables import NOT_FINAL, NOT_YET_WARM, WAITING_FOR_TOKEN, lodgment
+from pipeline.lodgment.lodgment import LANE_TURN, NOT_BEFORE, Lodgment
 from pipeline.lodgment.references import TokenKeyHash
 from pipeline.lodgment.states import State
 
@@ -98,10 +98,23 @@ async def due(tx: Tx, now: datetime, limit: int) -> list[Lodgment]:
     return [lodgment_of(row) for row in rows]
 
 
-async def waiting_for_token(tx: Tx, key: TokenKeyHash, limit: int) -> list[Lodgment]:
-    """Lodgments parked until the token of `key` arrives, oldest first."""
-    rows = await tx.connection.execute(_waiting_for_token(), {"token_key": key, "limit": limit})
+async def waiting_for_token(tx: Tx, keys: Collection[TokenKeyHash], limit: int) -> list[Lodgment]:
+    """Lodgments parked until the tokens of these keys arrive, oldest first."""
+    bounds = {"keys": encode(sorted(keys)), "limit": limit}
+    rows = await tx.connection.execute(_waiting_for_token(tx.dialect), bounds)
     return [lodgment_of(row) for row in rows]
+
+
+async def ahead(tx: Tx, until: datetime, limit: int) -> list[Lodgment]:
+    """Lodgments that wait for a time before `until` and for which no token is bespoken, earliest first; locked."""
+    rows = await tx.connection.execute(_ahead(), {"until": until, "limit": limit})
+    return [lodgment_of(row) for row in rows]
+
+
+async def note_token_keys(tx: Tx, keys: Mapping[UUID, TokenKeyHash]) -> None:
+    """Note that the tokens of lodgments that wait for their time are bespoken; they stay where they are."""
+    batch = [{"id": lodgment_id, "token_key": key} for lodgment_id, key in sorted(keys.items())]
+    await tx.connection.execute(_note_token_keys(tx.dialect), {"batch": encode(batch)})
 
 
 async def postpone(tx: Tx, ids: Collection[UUID], until: datetime) -> None:
@@ -214,12 +227,33 @@ def _due() -> sa.Executable:
 
 
 @cache
-def _waiting_for_token() -> sa.Executable:
+def _waiting_for_token(dialect: Dialect) -> sa.Executable:
     return (
         sa.select(*COLUMNS)
-        .where(lodgment.c.token_key == sa.bindparam("token_key", type_=sa.Text), WAITING_FOR_TOKEN)
+        .where(among(dialect, lodgment.c.token_key), WAITING_FOR_TOKEN)
         .order_by(lodgment.c.id)
         .limit(sa.bindparam("limit", type_=sa.Integer))
+    )
+
+
+@cache
+def _ahead() -> sa.Executable:
+    return (
+        sa.select(*COLUMNS)
+        .where(NOT_YET_WARM, lodgment.c.due_at <= sa.bindparam("until", type_=lodgment.c.due_at.type))
+        .order_by(lodgment.c.due_at)
+        .limit(sa.bindparam("limit", type_=sa.Integer))
+        .with_for_update(skip_locked=True)
+    )
+
+
+@cache
+def _note_token_keys(dialect: Dialect) -> sa.Executable:
+    rows = recordset(dialect, (lodgment.c.id, lodgment.c.token_key))
+    return (
+        sa.update(lodgment)
+        .values(token_key=rows.c.token_key)
+        .where(lodgment.c.id == rows.c.id, lodgment.c.state == State.PARKED, lodgment.c.reason_code == NOT_BEFORE)
     )
 
 

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 
+from pipeline.lodgment.breaker import BreakerScope, BreakerState
+from pipeline.lodgment.lodgment import NOT_BEFORE
 from pipeline.lodgment.states import FINAL, State
 from pipeline.lodgment.subscription import Checked, Origin
 
@@ -171,6 +173,11 @@ sa.Index(
     sqlite_where=WAITING_FOR_TOKEN,
 )
 
+NOT_YET_WARM = sa.text(f"state = 'parked' AND reason_code = '{NOT_BEFORE}' AND token_key IS NULL")
+"""Lodgments that wait for their time, and for which no token has been bespoken yet."""
+
+sa.Index("lodgment_ahead_idx", lodgment.c.due_at, postgresql_where=NOT_YET_WARM, sqlite_where=NOT_YET_WARM)
+
 # The three tables that grow without end are partitioned by month on PostgreSQL: their ids are ordered by time, and old
 # months are dropped whole. They have no foreign keys: each insert would lock its lodgment's row.
 attempt = sa.Table(
@@ -285,7 +292,53 @@ security_token = sa.Table(
     sa.Column("requested_at", Moment, nullable=False),
     sa.Column("renewals", sa.Integer, nullable=False),
     sa.Column("last_used_at", Moment, nullable=False),
+    sa.Column("wanted_until", Moment),
+    sa.Column("ask_turn", sa.SmallInteger),
+    sa.Column("ask_at", Moment),
+    sa.Column("failures", sa.Integer),
+    sa.Column("unsettled_at", Moment),
     sa.CheckConstraint(f"state IN ({quoted(TokenState)})", "state"),
+)
+TO_ASK = security_token.c.ask_at.is_not(None)
+sa.Index(
+    "security_token_ask_idx",
+    security_token.c.sts,
+    security_token.c.ask_turn,
+    security_token.c.ask_at,
+    postgresql_where=TO_ASK,
+    sqlite_where=TO_ASK,
+)
+LEASED = security_token.c.lease_until.is_not(None)
+sa.Index("security_token_lease_idx", security_token.c.lease_until, postgresql_where=LEASED, sqlite_where=LEASED)
+UNSETTLED = security_token.c.unsettled_at.is_not(None)
+sa.Index(
+    "security_token_unsettled_idx", security_token.c.unsettled_at, postgresql_where=UNSETTLED, sqlite_where=UNSETTLED
+)
+sa.Index("security_token_second_party_idx", security_token.c.second_party)
+
+channel_state = sa.Table(
+    "channel_state",
+    metadata,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("cause_code", sa.Text),
+    sa.Column("cause_text", sa.Text),
+    sa.Column("cause_who", sa.Text),
+    sa.Column("opened_at", Moment),
+    sa.Column("probe_at", Moment),
+    sa.Column("openings", sa.Integer, nullable=False),
+    sa.Column("consecutive", sa.Integer, nullable=False),
+    sa.Column("answers", sa.Integer, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("window_since", Moment),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("step_since", Moment),
+    sa.Column("step_spent", sa.Integer, nullable=False),
+    sa.Column("allowance", sa.Double, nullable=False),
+    sa.Column("allowed_at", Moment),
+    sa.CheckConstraint(f"scope IN ({quoted(BreakerScope)})", "scope"),
+    sa.CheckConstraint(f"state IN ({quoted(BreakerState)})", "state"),
 )
 
 quarantine = sa.Table(

@@ -1,13 +1,14 @@
 """A security token as a row, both ways; the assertion and its proof key are sealed, each for its own row and column."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Row
 
 from pipeline.ledger.tables import TokenState, security_token
 from pipeline.ledger.vault import Vault
+from pipeline.lodgment.breaker import CLOCK_TOLERANCE
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import Reason
 from pipeline.lodgment.references import TokenKey, TokenKeyHash
@@ -21,8 +22,9 @@ PUBLIC = tuple(column for column in security_token.c if column.name not in SECRE
 class StoredToken:
     """What the ledger knows of one token key.
 
-    `token` stays beside a running lease or a failed renewal: whether it is good is for its `expires_at` to say.
-    `failed` and `retry_at` are of the latest request, None after a success.
+    `token` stays beside a running lease or a failed renewal, and is None where secrets were not read: whether there is
+    a good one is for `usable` to say. `failed`, `failures` in a row and `retry_at` are of the latest request, None and
+    0 after a success. `ask_at` is when the token worker asks next, None when it has no reason to.
     """
 
     key_hash: TokenKeyHash
@@ -37,6 +39,20 @@ class StoredToken:
     requested_at: datetime
     renewals: int
     last_used_at: datetime
+    wanted_until: datetime | None = None
+    ask_at: datetime | None = None
+    failures: int = 0
+
+    def usable(self, now: datetime, margin: timedelta) -> bool:
+        """Whether there is a token that outlives `margin`.
+
+        A clock that reads earlier than when this row was last looked at has stepped back: by it an expired token would
+        seem fresh again, so none of it is believed (the row is then asked for anew).
+        """
+        noted_until = now + CLOCK_TOLERANCE
+        if self.last_used_at > noted_until or self.requested_at > noted_until:
+            return False
+        return self.expires_at is not None and self.expires_at > now + margin
 
 
 def seal_secrets(vault: Vault, key_hash: TokenKeyHash, token: SecurityToken) -> dict[str, bytes]:
@@ -65,6 +81,21 @@ def token_of(vault: Vault, row: Row[Any]) -> SecurityToken | None:
     )
 
 
+def key_columns(key_hash: TokenKeyHash, key: TokenKey) -> dict[str, object]:
+    """The columns that never change."""
+    return {
+        "key_hash": key_hash,
+        "environment": key.environment,
+        "sts": key.sts,
+        "applies_to": key.applies_to,
+        "credential": key.credential,
+        "second_party": key.second_party,
+        "software_id": key.software_id,
+        "claims": key.claims,
+        "key_size": key.key_size,
+    }
+
+
 def stored_token(row: Row[Any], token: SecurityToken | None) -> StoredToken:
     """A row of at least `PUBLIC`, with its token where the caller may have it."""
     key = TokenKey(
@@ -90,6 +121,9 @@ def stored_token(row: Row[Any], token: SecurityToken | None) -> StoredToken:
         requested_at=row.requested_at,
         renewals=row.renewals,
         last_used_at=row.last_used_at,
+        wanted_until=row.wanted_until,
+        ask_at=row.ask_at,
+        failures=row.failures or 0,
     )
 
 

@@ -1,7 +1,9 @@
-"""Security tokens: one row per token key, and the lease by which one process at a time asks the token service."""
+"""Security tokens: one row per token key, and the lease by which one process at a time asks the token service.
+
+When and in which order they are asked for is in `token_queue`.
+"""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -11,8 +13,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from pipeline.ledger.batch import Dialect, among, encode, recordset, storable
 from pipeline.ledger.session import Tx
-from pipeline.ledger.tables import WAITING_FOR_TOKEN, TokenState, lodgment, security_token
-from pipeline.ledger.token_rows import PUBLIC, StoredToken, seal_secrets, stored_token, token_of
+from pipeline.ledger.tables import TokenState, security_token
+from pipeline.ledger.token_queue import Turn
+from pipeline.ledger.token_rows import PUBLIC, StoredToken, key_columns, seal_secrets, stored_token, token_of
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import Reason
 from pipeline.lodgment.references import TokenKey, TokenKeyHash
@@ -24,14 +27,6 @@ _TOUCH_EVERY = timedelta(minutes=1)
 _table = security_token.c
 
 
-@dataclass(frozen=True, slots=True)
-class TokenSummary:
-    """One token key for people: without the token, with the number of lodgments that wait for it."""
-
-    token: StoredToken
-    waiting: int
-
-
 async def load(tx: Tx, hashes: Collection[TokenKeyHash]) -> dict[TokenKeyHash, StoredToken]:
     """What is known of these keys, tokens included; unknown keys are left out.
 
@@ -40,6 +35,12 @@ async def load(tx: Tx, hashes: Collection[TokenKeyHash]) -> dict[TokenKeyHash, S
     """
     rows = await tx.connection.execute(_load(tx.dialect), {"keys": encode(hashes)})
     return {TokenKeyHash(row.key_hash): stored_token(row, token_of(tx.vault, row)) for row in rows}
+
+
+async def look(tx: Tx, hashes: Collection[TokenKeyHash]) -> dict[TokenKeyHash, StoredToken]:
+    """What is known of these keys, without the tokens; unknown keys are left out."""
+    rows = await tx.connection.execute(_look(tx.dialect), {"keys": encode(hashes)})
+    return {TokenKeyHash(row.key_hash): stored_token(row, None) for row in rows}
 
 
 async def claim(
@@ -57,11 +58,16 @@ async def claim(
     return {TokenKeyHash(key_hash) for key_hash in rows.scalars()}
 
 
-async def store(tx: Tx, key_hash: TokenKeyHash, owner: str, token: SecurityToken) -> bool:
-    """Keep a token and give the lease back; False if another has the lease."""
+async def store(
+    tx: Tx, key_hash: TokenKeyHash, owner: str, token: SecurityToken, now: datetime, renew_at: datetime | None = None
+) -> bool:
+    """Keep a token and give the lease back; False if another has the lease. Who waits for it is then to be told."""
     changes = {
         "of_key": key_hash,
         "owner": owner,
+        "now": now,
+        "renew": renew_at,
+        "turn": None if renew_at is None else Turn.RENEWAL,
         "token_assertion_id": token.assertion_id,
         "token_created_at": token.created_at,
         "token_expires_at": token.expires_at,
@@ -75,7 +81,8 @@ async def fail(
 ) -> bool:
     """Note why no token could be had and give the lease back; False if the lease is not the owner's.
 
-    A token that is still good stays valid: only its renewal failed.
+    A token that is still good stays valid: only its renewal failed. Without `retry_at` it is not asked for again, and
+    who waits for it is to be told.
     """
     changes = {
         "of_key": key_hash,
@@ -105,20 +112,6 @@ async def touch(tx: Tx, hashes: Collection[TokenKeyHash], now: datetime) -> None
     await tx.connection.execute(_touch(tx.dialect), batch)
 
 
-async def expiring(tx: Tx, before: datetime, used_since: datetime, now: datetime, limit: int) -> list[StoredToken]:
-    """Valid tokens to renew: they expire before `before`, were used since `used_since`, nobody is asking for them now,
-    and no retry is set for later. First to expire first; without the secrets.
-    """
-    bounds = {"before": before, "used_since": used_since, "now": now, "limit": limit}
-    return [stored_token(row, None) for row in await tx.connection.execute(_expiring(), bounds)]
-
-
-async def overview(tx: Tx) -> list[TokenSummary]:
-    """Every token key, without the secrets."""
-    rows = await tx.connection.execute(_overview())
-    return [TokenSummary(stored_token(row, None), row.waiting) for row in rows]
-
-
 def _by_hash(keys: Sequence[TokenKey]) -> dict[TokenKeyHash, TokenKey]:
     return {key.hash(): key for key in keys}
 
@@ -127,26 +120,24 @@ def _claim_row(
     key_hash: TokenKeyHash, key: TokenKey, owner: str, now: datetime, lease_until: datetime
 ) -> dict[str, object]:
     return {
-        "key_hash": key_hash,
-        "environment": key.environment,
-        "sts": key.sts,
-        "applies_to": key.applies_to,
-        "credential": key.credential,
-        "second_party": key.second_party,
-        "software_id": key.software_id,
-        "claims": key.claims,
-        "key_size": key.key_size,
+        **key_columns(key_hash, key),
         "state": TokenState.REQUESTED,
         "lease_owner": owner,
         "lease_until": lease_until,
         "requested_at": now,
         "renewals": 0,
         "last_used_at": now,
+        "ask_turn": Turn.FIRST,
+        "ask_at": now,
     }
 
 
 def _now() -> sa.BindParameter[datetime]:
     return sa.bindparam("now", type_=_table.expires_at.type)
+
+
+def _retry() -> sa.BindParameter[datetime]:
+    return sa.bindparam("retry", type_=_table.retry_at.type)
 
 
 def _state_unless_good(state: TokenState) -> sa.Case[str]:
@@ -158,6 +149,11 @@ def _state_unless_good(state: TokenState) -> sa.Case[str]:
 @cache
 def _load(dialect: Dialect) -> sa.Select[Any]:
     return sa.select(security_token).where(among(dialect, _table.key_hash))
+
+
+@cache
+def _look(dialect: Dialect) -> sa.Select[Any]:
+    return sa.select(*PUBLIC).where(among(dialect, _table.key_hash))
 
 
 @cache
@@ -204,6 +200,10 @@ def _store() -> sa.Update:
                 "failed_text": None,
                 "failed_who": None,
                 "retry_at": None,
+                "failures": None,
+                "ask_at": sa.bindparam("renew", type_=_table.ask_at.type),
+                "ask_turn": sa.bindparam("turn", type_=sa.SmallInteger),
+                "unsettled_at": _now(),
             }
         )
     )
@@ -243,7 +243,11 @@ def _fail() -> sa.Update:
             failed_code=sa.bindparam("code", type_=sa.Text),
             failed_text=sa.bindparam("text", type_=sa.Text),
             failed_who=sa.bindparam("who", type_=sa.Text),
-            retry_at=sa.bindparam("retry", type_=_table.retry_at.type),
+            retry_at=_retry(),
+            failures=sa.func.coalesce(_table.failures, 0) + 1,
+            ask_at=_retry(),
+            ask_turn=sa.case((_retry().is_(None), None), else_=_table.ask_turn),
+            unsettled_at=sa.case((_retry().is_(None), _now()), else_=_table.unsettled_at),
         )
     )
 
@@ -257,36 +261,14 @@ def _free() -> sa.Update:
 def _touch(dialect: Dialect) -> sa.Update:
     # Once a minute is enough to show demand; every batch would make one row the bottleneck of all workers.
     noted = sa.bindparam("noted", type_=_table.last_used_at.type)
+    # Its renewal had lapsed for want of demand: now there is some.
+    lapsed = sa.and_(_table.ask_at.is_(None), _table.state == TokenState.VALID)
     return (
         sa.update(security_token)
         .where(among(dialect, _table.key_hash), _table.last_used_at < noted)
-        .values(last_used_at=_now())
-    )
-
-
-@cache
-def _expiring() -> sa.Select[Any]:
-    moment = _table.expires_at.type
-    return (
-        sa.select(*PUBLIC)
-        .where(
-            _table.state == TokenState.VALID,
-            _table.expires_at < sa.bindparam("before", type_=moment),
-            _table.last_used_at >= sa.bindparam("used_since", type_=moment),
-            sa.or_(_table.lease_until.is_(None), _table.lease_until <= _now()),
-            sa.or_(_table.retry_at.is_(None), _table.retry_at <= _now()),
+        .values(
+            last_used_at=_now(),
+            ask_at=sa.case((lapsed, _now()), else_=_table.ask_at),
+            ask_turn=sa.case((lapsed, int(Turn.RENEWAL)), else_=_table.ask_turn),
         )
-        .order_by(_table.expires_at)
-        .limit(sa.bindparam("limit", type_=sa.Integer))
     )
-
-
-@cache
-def _overview() -> sa.Select[Any]:
-    waiting = (
-        sa.select(sa.func.count())
-        .select_from(lodgment)
-        .where(lodgment.c.token_key == _table.key_hash, WAITING_FOR_TOKEN)
-        .scalar_subquery()
-    )
-    return sa.select(*PUBLIC, waiting.label("waiting")).order_by(_table.environment, _table.credential, _table.key_hash)

@@ -63,3 +63,5 @@ class Failure:
     who: Party
     blast: Blast = Blast.LODGMENT
     available_after: datetime | None = None
+    known: bool = True
+    """Whether the code stands in a fault table; False: the class is our guess from whose side the fault blames."""

@@ -12,7 +12,9 @@ from pipeline.lodgment.references import MessageReferenceNumber, TokenKeyHash
 from pipeline.lodgment.states import FINAL, State, may_follow
 
 TOKEN_REQUESTED = "token.requested"  # noqa: S105  - a reason code
-"""Parked while another worker asks for the token; the answer wakes the lodgment."""
+"""Parked until the token worker has the token; the answer wakes the lodgment."""
+NOT_BEFORE = "job.not-before"
+"""Parked because the producer asked to wait until a time."""
 LANE_TURN = "lane.turn"
 """Parked until the earlier lodgments with the same order key are final."""
 OPERATOR_RELEASED = "operator.released"

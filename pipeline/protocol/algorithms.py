@@ -1,4 +1,4 @@
-"""Algorithm identifiers: what is emitted and what is accepted. SHA-1 is in no list."""
+"""Algorithm identifiers: what is emitted and what is accepted. SHA-1 is in no list (see `suites`)."""
 
 from enum import StrEnum
 
@@ -22,4 +22,5 @@ class TokenProfile(StrEnum):
     BASE64 = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-soap-message-security-1.0#Base64Binary"
     SAML11 = "http://docs.oasis-open.org/wss/oasis-wss-saml-token-profile-1.1#SAMLV1.1"
     SAML20 = "http://docs.oasis-open.org/wss/oasis-wss-saml-token-profile-1.1#SAMLV2.0"
+    SAML11_ID = "http://docs.oasis-open.org/wss/oasis-wss-saml-token-profile-1.0#SAMLAssertionID"
     SAML_ID = "http://docs.oasis-open.org/wss/oasis-wss-saml-token-profile-1.1#SAMLID"

@@ -122,7 +122,8 @@ def _fault(fault: etree._Element) -> Fault:
     level = fault.find(Ns.SOAP("Code"))
     while level is not None and len(codes) < _FAULT_LIMIT:
         codes.append(_local(level.findtext(Ns.SOAP("Value"), "")))
-        level = level.find(Ns.SOAP("Subcode"))
+        # MAS-ST 4.1.4.2 prints its path as SubCode.
+        level = next(iter(level.iterchildren(Ns.SOAP("Subcode"), Ns.SOAP("SubCode"))), None)
     texts = fault.findall(f"{Ns.SOAP('Reason')}/{Ns.SOAP('Text')}")
     return Fault(tuple(codes), " ".join(_text(text) for text in texts), fault.find(Ns.SOAP("Detail")))
 

@@ -1,7 +1,7 @@
 """WS-Security 1.1: token, assertion and the two signatures of a Security header, each written in canonical form.
 
 Every signature is made over digests of bytes already in hand (XML Signature 1.1, 3.1); only exclusive canonicalization,
-SHA-256, RSA-SHA256 and HMAC-SHA256 are ever emitted.
+SHA-256, RSA-SHA256 and HMAC-SHA256 are emitted, unless a caller names the legacy suite.
 """
 
 import hashlib
@@ -13,30 +13,34 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
 from pipeline.protocol.algorithms import Algorithm, TokenProfile
+from pipeline.protocol.credential import SigningKey
 from pipeline.protocol.fragments import element, free_suffix, prefix_names, start_tag
 from pipeline.protocol.namespaces import Ns
+from pipeline.protocol.suites import V1_2_LEGACY, V1_3, Suite
 from pipeline.protocol.xml import XmlError, canonical, escape_attribute, parse
 
 _START = re.compile(rb"\s*<[^\s/>?!]+")
 _ID_PREFIX = prefix_names("wsu")
 _REFERENCE_START = '<ds:Reference URI="'
-_REFERENCE_MIDDLE, _MIDDLE_OF_ATTACHED = (
-    '">'
-    + element("ds:Transforms", element("ds:Transform", attributes={"Algorithm": transform}))
-    + element("ds:DigestMethod", attributes={"Algorithm": Algorithm.SHA256})
-    + "<ds:DigestValue>"
-    for transform in (Algorithm.EXCLUSIVE_C14N, Algorithm.ATTACHMENT_CONTENT)
-)
 _REFERENCE_END = "</ds:DigestValue></ds:Reference>"
+
+
+def _reference_middle(transform: str, digest_method: str) -> str:
+    transforms = element("ds:Transforms", element("ds:Transform", attributes={"Algorithm": transform}))
+    method = element("ds:DigestMethod", attributes={"Algorithm": digest_method})
+    return f'">{transforms}{method}<ds:DigestValue>'
+
+
+_REFERENCE_MIDDLE = {
+    method: _reference_middle(Algorithm.EXCLUSIVE_C14N, method)
+    for method in (V1_3.digest_method, V1_2_LEGACY.digest_method)
+}
+_MIDDLE_OF_ATTACHED = _reference_middle(Algorithm.ATTACHMENT_CONTENT, Algorithm.SHA256)
 _SIGNED_INFO_START = {
     method: element("ds:CanonicalizationMethod", attributes={"Algorithm": Algorithm.EXCLUSIVE_C14N})
     + element("ds:SignatureMethod", attributes={"Algorithm": method})
-    for method in (Algorithm.RSA_SHA256, Algorithm.HMAC_SHA256)
+    for method in (V1_3.signature_method, Algorithm.HMAC_SHA256, V1_2_LEGACY.signature_method)
 }
 _APEX_START = start_tag("ds:SignedInfo", {"ds": Ns.DS})
 _SIGNATURE_START = start_tag("ds:Signature", {"ds": Ns.DS}).removesuffix(">")
@@ -49,7 +53,7 @@ _TOKEN_START = start_tag("wsse:BinarySecurityToken", {"wsse": Ns.WSSE, "wsu": Ns
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a signature covers: an element's id, and the SHA-256 of its canonical form."""
+    """What a signature covers: an element's id, and the digest, SHA-256 from `of`, of its canonical form."""
 
     id: str
     digest: bytes
@@ -137,11 +141,18 @@ def _token_content(certificate_der: bytes) -> str:
 
 
 def certificate_signature(
-    private_key: RSAPrivateKey, signature_id: str, token: Part, parts: Iterable[Part | AttachedPart]
+    private_key: SigningKey,
+    signature_id: str,
+    token: Part,
+    parts: Iterable[Part | AttachedPart],
+    suite: Suite = V1_3,
 ) -> tuple[bytes, Part]:
-    """RSA-SHA256 over `parts`, the key named by reference to the BinarySecurityToken (WIG 5.4.3; BSP 1.1, R5417)."""
-    info = _signed_info(Algorithm.RSA_SHA256, parts)
-    value = private_key.sign(_to_be_signed(info), PKCS1v15(), hashes.SHA256())
+    """RSA over `parts`, the key named by reference to the BinarySecurityToken (WIG 5.4.3; BSP 1.1, R5417).
+
+    The digests in `parts` must be of the same `suite`.
+    """
+    info = _signed_info(suite.signature_method, suite.digest_method, parts)
+    value = private_key.sign(_to_be_signed(info), suite.hash)
     key_info = f"{_KEY_INFO_START}{escape_attribute(token.id)}{_KEY_INFO_END}"
     signature = _signature(info, value, key_info, f' Id="{escape_attribute(signature_id)}"')
     return signature, Part(signature_id, hashlib.sha256(signature).digest())
@@ -149,18 +160,19 @@ def certificate_signature(
 
 def endorsing_signature(proof_key: bytes, parts: Iterable[Part]) -> bytes:
     """HMAC-SHA256 with the session key over `parts`; no KeyInfo, the key is in the assertion (WIG 5.4.4)."""
-    info = _signed_info(Algorithm.HMAC_SHA256, parts)
+    info = _signed_info(Algorithm.HMAC_SHA256, Algorithm.SHA256, parts)
     # Half the time of hmac.digest, which has OpenSSL 3 look its algorithm up anew.
     return _signature(info, hmac.new(proof_key, _to_be_signed(info), "sha256").digest())
 
 
-def _signed_info(method: Algorithm, parts: Iterable[Part | AttachedPart]) -> str:
-    return f"{_SIGNED_INFO_START[method]}{''.join([_reference(part) for part in parts])}</ds:SignedInfo>"
+def _signed_info(method: str, digest_method: str, parts: Iterable[Part | AttachedPart]) -> str:
+    middle = _REFERENCE_MIDDLE[digest_method]
+    return f"{_SIGNED_INFO_START[method]}{''.join([_reference(part, middle) for part in parts])}</ds:SignedInfo>"
 
 
-def _reference(part: Part | AttachedPart) -> str:
+def _reference(part: Part | AttachedPart, middle: str) -> str:
     if isinstance(part, Part):
-        place = f"{_REFERENCE_START}#{escape_attribute(part.id)}{_REFERENCE_MIDDLE}"
+        place = f"{_REFERENCE_START}#{escape_attribute(part.id)}{middle}"
     else:
         place = f"{_REFERENCE_START}{escape_attribute(part.url)}{_MIDDLE_OF_ATTACHED}"
     return f"{place}{b2a_base64(part.digest, newline=False).decode()}{_REFERENCE_END}"

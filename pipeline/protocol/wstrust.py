@@ -6,6 +6,7 @@
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.namespaces import Ns
@@ -15,6 +16,8 @@ SYMMETRIC_KEY = f"{Ns.WST}/SymmetricKey"
 SHORTEST_LIFETIME = timedelta(minutes=5)
 LONGEST_LIFETIME = timedelta(hours=8)
 CONTEXT_LIMIT = 512
+KEY_BYTES = range(16, 129)
+"""Sizes of a proof key that are believed, and of what both sides contribute to one."""
 _SAFE_CONTEXT = re.compile(r"[A-Za-z0-9._~:/?#@!$'()*+,;=%-]+")
 _ABSOLUTE_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
 _ABN = re.compile(r"[0-9]{11}")
@@ -51,6 +54,19 @@ class Claim:
 
     uri: str
     optional: bool = False
+    value: str | None = None
+    """What the claim is expected to say; .NET clients write it when they act for another business."""
+
+
+class RelationshipId(StrEnum):
+    """Which attribute carries the relationship's id: working clients differ, and the service takes either."""
+
+    QUALIFIED = "v13:ID"
+    """.NET and PHP."""
+    UNQUALIFIED = "ID"
+    """Java, and the example of MAS-ST 3.3.1.1."""
+    WSU = "wsu:Id"
+    """The table of MAS-ST 3.3.1; no client is known to send it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +77,7 @@ class Relationship:
     first_party: str
     second_party: str
     software_id: str
+    id_attribute: RelationshipId = RelationshipId.QUALIFIED
 
     def __post_init__(self) -> None:
         for name, abn in (("first party", self.first_party), ("second party", self.second_party)):
@@ -86,6 +103,8 @@ class TokenRequest:
     relationship: Relationship | None = None
     context: str | None = None
     """Comes back in the response."""
+    entropy: bytes | None = field(default=None, repr=False)
+    """Our part of a computed key (WS-Trust 1.3, 4.4.4), fresh in every attempt; None: the service makes the key."""
 
     def __post_init__(self) -> None:
         uris = (self.applies_to, *(claim.uri for claim in self.claims))
@@ -106,6 +125,11 @@ class TokenRequest:
             self.context is None or (len(self.context) <= CONTEXT_LIMIT and _SAFE_CONTEXT.fullmatch(self.context)),
             "wstrust.context",
             f"context must have 1 to {CONTEXT_LIMIT} characters of the URI set (MAS-ST 4.1.2.1)",
+        )
+        _require(
+            self.entropy is None or len(self.entropy) in KEY_BYTES,
+            "wstrust.entropy",
+            f"entropy must have {KEY_BYTES.start} to {KEY_BYTES.stop - 1} bytes",
         )
 
 

@@ -9,16 +9,20 @@ import binascii
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 from lxml import etree
 
+from pipeline.protocol.fragments import spliceable
 from pipeline.protocol.namespaces import Ns
+from pipeline.protocol.psha1 import COMPUTED_KEY_ALGORITHM, p_sha1
 from pipeline.protocol.timestamps import instant_of
-from pipeline.protocol.wstrust import SYMMETRIC_KEY, SecurityToken, TokenRequest, WsTrustError
+from pipeline.protocol.wstrust import KEY_BYTES, SYMMETRIC_KEY, SecurityToken, TokenRequest, WsTrustError
 from pipeline.protocol.xml import XmlError, canonical, ids_of, local_name, parse, text_of
 
 LONGEST_BELIEVABLE_LIFETIME = timedelta(hours=24)
-_KEY_BYTES = range(16, 129)
+_USUAL_KEY_BITS = 256
+"""Of a symmetric key whose size nobody names (MAS-ST 4.1.2.6)."""
 _ASSERTIONS = (Ns.SAML2("EncryptedAssertion"), Ns.XENC("EncryptedData"))
 """A SAML 2.0 token, and a SAML 1.1 token, which is encrypted without a wrapper."""
 _ONCE = (
@@ -60,7 +64,7 @@ def read_token(content: etree._Element, document: bytes, expected: Expected) -> 
         assertion = _assertion(response)
         return SecurityToken(
             assertion=_as_it_stood(assertion, document),
-            proof_key=_proof_key(response),
+            proof_key=_proof_key(response, expected.request),
             assertion_id=_assertion_id(response),
             created_at=created,
             expires_at=expires,
@@ -100,13 +104,28 @@ def _check_echoes(response: etree._Element, request: TokenRequest) -> None:
         raise WsTrustError("wstrust.context", "the response carries another Context than our request")
     applies_to = _only(response, Ns.WSP("AppliesTo"))
     address = None if applies_to is None else _only(applies_to, Ns.WSA("Address"))
-    if address is not None and text_of(address) != request.applies_to:
+    if address is not None and not _covers(text_of(address), request.applies_to):
         raise WsTrustError("wstrust.applies-to", f"the token is not for {request.applies_to}")
     expected = ((Ns.WST("TokenType"), request.token_type), (Ns.WST("KeyType"), SYMMETRIC_KEY))
     for name, value in expected:
         element = _only(response, name)
         if element is not None and text_of(element) != value:
             raise WsTrustError("wstrust.token-type", f"{local_name(element)} of the response is not {value}")
+
+
+def _covers(audience: str, wanted: str) -> bool:
+    """Whether a token for `audience` is for the relying party `wanted`.
+
+    It is an echo (MAS-ST 4.1.3.4), but the service matches relying parties by the beginning of their address: the
+    registered root may come back for an address below it, never an address below the one that was asked for.
+    """
+    if audience == wanted:
+        return True
+    ours, theirs = urlsplit(wanted), urlsplit(audience)
+    if (ours.scheme.lower(), ours.netloc.lower()) != (theirs.scheme.lower(), theirs.netloc.lower()) or not ours.netloc:
+        return False
+    root = theirs.path.rstrip("/")
+    return not theirs.query and (ours.path.rstrip("/") == root or ours.path.startswith(f"{root}/"))
 
 
 def _lifetime(response: etree._Element, now: datetime) -> tuple[datetime, datetime]:
@@ -138,37 +157,77 @@ def _assertion(response: etree._Element) -> etree._Element:
 
 
 def _as_it_stood(assertion: etree._Element, document: bytes) -> bytes:
-    """The assertion's own bytes, where they stand alone; else its exclusive canonical form, which does.
+    """The assertion's own bytes, where they stand alone; else the same element with what it needs from its ancestors.
 
     The bytes are looked up by name, and kept only if they are proved to be the same element: the name may also occur in
-    a comment, or the document be encoded otherwise.
+    a comment, or the document be encoded otherwise. Either way its exclusive canonical form, over which relying parties
+    check signatures, is the one that it had in the response.
     """
     form = canonical(assertion)
+    found = _slice(assertion, document)
+    for candidate in (found, spliceable(assertion)):
+        if candidate is not None and _is(candidate, form):
+            return candidate
+    return form
+
+
+def _slice(assertion: etree._Element, document: bytes) -> bytes | None:
     prefix = f"{assertion.prefix}:" if assertion.prefix else ""
     name = f"{prefix}{local_name(assertion)}".encode()
     start = re.search(rb"<%s[\s>]" % re.escape(name), document)
     closing = document.rfind(b"</" + name)
     if start is None or closing < start.start():
-        return form
-    found = document[start.start() : document.find(b">", closing) + 1]
+        return None
+    return document[start.start() : document.find(b">", closing) + 1]
+
+
+def _is(candidate: bytes, form: bytes) -> bool:
     try:
-        return found if canonical(parse(found)) == form else form
+        return canonical(parse(candidate)) == form
     except XmlError:
-        return form
+        return False
 
 
-def _proof_key(response: etree._Element) -> bytes:
-    """The key as its BinarySecret gives it, whatever its Type: MAS-ST says `Nonce` and means the key."""
+def _proof_key(response: etree._Element, request: TokenRequest) -> bytes:
+    """The key as its BinarySecret gives it, whatever its Type: MAS-ST says `Nonce` and means the key.
+
+    Where the proof token names an algorithm instead, both sides computed it (WS-Trust 1.3, 4.4.4).
+    """
     proof = _only(response, Ns.WST("RequestedProofToken"))
+    computed = None if proof is None else _only(proof, Ns.WST("ComputedKey"))
+    if computed is not None and proof is not None and _only(proof, Ns.WST("BinarySecret")) is None:
+        return _computed_key(response, text_of(computed), request)
     secret = None if proof is None else _only(proof, Ns.WST("BinarySecret"))
-    if secret is None:
-        raise WsTrustError("wstrust.proof-key", "the response holds no BinarySecret as proof key")
+    if secret is None or computed is not None:
+        raise WsTrustError("wstrust.proof-key", "the response holds no single BinarySecret as proof key")
+    return _secret(secret)
+
+
+def _computed_key(response: etree._Element, algorithm: str, request: TokenRequest) -> bytes:
+    if algorithm != COMPUTED_KEY_ALGORITHM:
+        raise WsTrustError("wstrust.proof-key", "the proof key is to be computed in another way than P_SHA1")
+    theirs = _only(response, Ns.WST("Entropy"))
+    secret = None if theirs is None else _only(theirs, Ns.WST("BinarySecret"))
+    if secret is None or request.entropy is None:
+        raise WsTrustError("wstrust.proof-key", "the proof key is to be computed, and one side gave no entropy for it")
+    return p_sha1(request.entropy, _secret(secret), _key_bytes(response, request))
+
+
+def _key_bytes(response: etree._Element, request: TokenRequest) -> int:
+    element = _only(response, Ns.WST("KeySize"))
+    said = str(request.key_size or _USUAL_KEY_BITS) if element is None else text_of(element)
+    if not (said.isascii() and said.isdigit() and len(said) <= 4) or int(said) % 8 or int(said) // 8 not in KEY_BYTES:
+        raise WsTrustError("wstrust.proof-key", "the KeySize of the response is not one of 128 to 1024 bits")
+    return int(said) // 8
+
+
+def _secret(element: etree._Element) -> bytes:
     try:
-        key = base64.b64decode("".join(text_of(secret).split()), validate=True)
+        key = base64.b64decode("".join(text_of(element).split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise WsTrustError("wstrust.proof-key", "the BinarySecret is not plain base64 text") from error
-    if len(key) not in _KEY_BYTES:
-        raise WsTrustError("wstrust.proof-key", f"the proof key has {len(key)} bytes, not 16 to 128")
+        raise WsTrustError("wstrust.proof-key", "a BinarySecret is not plain base64 text") from error
+    if len(key) not in KEY_BYTES:
+        raise WsTrustError("wstrust.proof-key", f"a BinarySecret has {len(key)} bytes, not 16 to 128")
     return key
 
 

@@ -3,13 +3,14 @@
 import base64
 import binascii
 import hmac
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lxml import etree
 
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.xml import XmlError, parse
+from pipeline.sandbox.answer import Answer
+from pipeline.sandbox.asic_book import AsicBook, Entry, Settled, Submission
 from pipeline.sandbox.asic_messages import (
     AEST,
     ASIC_FAULT,
@@ -23,9 +24,8 @@ from pipeline.sandbox.asic_messages import (
     reply,
 )
 from pipeline.sandbox.asic_security import Sentry, security_fault
-from pipeline.sandbox.book import Book, Entry, Settled, Submission
 from pipeline.sandbox.home import Home
-from pipeline.sandbox.scenarios import FINAL, Delivery, Script, Turn, Verdict, take_turn
+from pipeline.sandbox.scenarios import FINAL, Script, Turn, Verdict, take_turn
 from pipeline.sandbox.soap import FaultError, Name, Reply, fault, node
 
 _WARNINGS = (
@@ -53,19 +53,10 @@ _AUTHENTICATION_ERROR = Event("00005", "Error", "Authentication error")
 """WIG 5.2, figure 9."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A reply and how it leaves; `seconds` of delay where it leaves late."""
-
-    reply: Reply
-    delivery: Delivery = Delivery.WHOLE
-    seconds: float = 0.0
-
-
 class Gateway:
     """Judges requests in the guide's terms. Registers lodgments in `book`."""
 
-    def __init__(self, home: Home, book: Book[Answer]) -> None:
+    def __init__(self, home: Home, book: AsicBook) -> None:
         self._services = {service.path: service for service in SERVICES}
         self._schemas = Schemas()
         self._sentry = Sentry(home)

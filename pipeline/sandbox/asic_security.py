@@ -1,31 +1,28 @@
 """The gateway's check of a Security header: whose document it is, and whether the token says so too (WIG 5.4)."""
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
 import xmlsec
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
-from pipeline.protocol.algorithms import Algorithm
 from pipeline.protocol.namespaces import Ns
-from pipeline.sandbox.claims import CLAIM, MANDATORY, fingerprint
-from pipeline.sandbox.home import APPLIES_TO, Home, Standing
-from pipeline.sandbox.judge import ForgedError, Identified, Rule, check_signature, identified, only, text
+from pipeline.sandbox.home import APPLIES_TO, Home
+from pipeline.sandbox.judge import (
+    HMAC_SHA256,
+    RSA_SHA256,
+    ForgedError,
+    Identified,
+    Rule,
+    check_envelope,
+    check_signature,
+    identified,
+    only,
+)
 from pipeline.sandbox.relying_party import OpenToken, RelyingParty, UnacceptableError, UnreadableError
+from pipeline.sandbox.signers import Signers, check_token
 from pipeline.sandbox.soap import FaultError, Name
-from pipeline.sandbox.sts_request import issued_by, read_certificate, require_reference
-
-
-@dataclass(frozen=True, slots=True)
-class _Signer:
-    """A certificate that the credential authority issued to a known business."""
-
-    fingerprint: str
-    key: xmlsec.Key
-    not_after: datetime
+from pipeline.sandbox.sts_gate import read_certificate, require_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +46,8 @@ class Sentry:
     """Lets an envelope pass, or says which fault it earns."""
 
     def __init__(self, home: Home) -> None:
-        self._home = home
-        self._known = home.by_fingerprint()
-        self._relying_party = RelyingParty(home)
-        self._signers: dict[str, _Signer] = {}
+        self._relying_party = RelyingParty(home.relying_party, home.sts.certificate)
+        self._signers = Signers(home)
 
     def check(self, root: etree._Element, now: datetime) -> None:
         """Believe the Body of this envelope.
@@ -62,17 +57,17 @@ class Sentry:
         """
         try:
             header = _read_header(root)
-            signer = self._signer(header.token, now)
+            signer = self._signers.signer(read_certificate(header.token), now)
             check_signature(
                 header.document_signature,
                 header.ids,
                 (header.body, header.token),
-                Algorithm.RSA_SHA256,
+                RSA_SHA256,
                 signer.key,
             )
             token = self._relying_party.open(header.assertion[0])
             self._check_endorsement(header, token)
-            _check_token(token, signer, now)
+            check_token(token, signer, APPLIES_TO, now)
         except UnreadableError as error:
             raise security_fault("FailedCheck", str(error)) from error
         except ForgedError as error:
@@ -81,30 +76,11 @@ class Sentry:
         except UnacceptableError as error:
             raise security_fault("InvalidSecurityToken", f"An invalid security token was provided: {error}") from error
 
-    def _signer(self, token: etree._Element, now: datetime) -> _Signer:
-        content = text(token, "BinarySecurityToken")
-        if content not in self._signers:
-            self._signers[content] = self._trusted(read_certificate(token))
-        signer = self._signers[content]
-        if now > signer.not_after:
-            raise ForgedError(Rule.VALUE, "the business certificate has expired")
-        return signer
-
-    def _trusted(self, certificate: x509.Certificate) -> _Signer:
-        der = certificate.public_bytes(Encoding.DER)
-        known = self._known.get(hashlib.sha256(der).hexdigest())
-        if not issued_by(certificate, self._home.authority):
-            raise ForgedError(Rule.VALUE, "the business certificate is not of the known authority")
-        if known is None or known.standing is Standing.REVOKED:
-            raise ForgedError(Rule.VALUE, "the business certificate is unknown or revoked")
-        key = xmlsec.Key.from_memory(der, xmlsec.constants.KeyDataFormatCertDer)
-        return _Signer(fingerprint(der), key, certificate.not_valid_after_utc)
-
     def _check_endorsement(self, header: _Header, token: OpenToken) -> None:
         """The session key signs document signature, Body and assertion: it ties document to identity (WIG 5.4.4)."""
         key = xmlsec.Key.from_binary_data(xmlsec.constants.KeyDataHmac, token.proof_key)
         covered = [header.document_signature, header.body, _covered_assertion(header)]
-        check_signature(header.envelope_signature, header.ids, covered, Algorithm.HMAC_SHA256, key)
+        check_signature(header.envelope_signature, header.ids, covered, HMAC_SHA256, key)
 
 
 def _read_header(root: etree._Element) -> _Header:
@@ -112,6 +88,7 @@ def _read_header(root: etree._Element) -> _Header:
     body = only(root, Ns.SOAP("Body"))
     if not header.findall(f"{Ns.WSSE('Security')}/{Ns.SAML2('EncryptedAssertion')}"):
         raise security_fault("SecurityTokenUnavailable", "No security token was provided")
+    check_envelope(root)
     security = only(header, Ns.WSSE("Security"))
     ids = identified(root)
     token = only(security, Ns.WSSE("BinarySecurityToken"))
@@ -133,15 +110,3 @@ def _covered_assertion(header: _Header) -> etree._Element:
     """Referred to by an id of its own, or by that of the EncryptedData in it: the guide does not show which."""
     own = any(one.element is header.assertion for one in header.ids.values())
     return header.assertion if own else header.assertion[0]
-
-
-def _check_token(token: OpenToken, signer: _Signer, now: datetime) -> None:
-    if not token.not_before <= now < token.not_on_or_after:
-        raise UnacceptableError("the token has expired, or is not valid yet")
-    if token.audience != APPLIES_TO:
-        raise UnacceptableError("the token is for another relying party")
-    missing = [claim for claim in MANDATORY if claim not in token.claims]
-    if missing:
-        raise UnacceptableError(f"the token lacks mandatory claims: {', '.join(missing)}")
-    if token.claims[f"{CLAIM}fingerprint"] != signer.fingerprint:
-        raise UnacceptableError("the token was issued to another certificate than the one that signed the document")

@@ -1,4 +1,4 @@
-"""The security token as the sandbox issues it: a SAML 2.0 assertion, signed, then encrypted for the relying party."""
+"""The security token as the sandbox issues it: a SAML assertion, signed, then encrypted for the relying party."""
 
 import base64
 import uuid
@@ -16,6 +16,7 @@ from lxml import etree
 
 from pipeline.protocol.namespaces import Ns
 from pipeline.sandbox.certificates import KeyPair
+from pipeline.sandbox.saml11 import saml11_assertion
 from pipeline.sandbox.soap import node, timestamp
 
 ISSUER = "Sandbox Security Token Service (SYNTHETIC)"
@@ -59,16 +60,27 @@ class Issuer:
         self._recipient = xmlsec.KeysManager()
         self._recipient.add_key(xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatPem))
 
-    def issue(self, grant: Grant) -> tuple[str, etree._Element]:
-        """The assertion's id, which only the response shows, and the EncryptedAssertion."""
+    def issue(self, grant: Grant, *, saml11: bool = False) -> tuple[str, etree._Element]:
+        """The assertion's id, which only the response shows, and what RequestedSecurityToken holds.
+
+        That is an EncryptedAssertion, or for SAML 1.1, which knows no such element, the EncryptedData itself.
+        """
         assertion_id = f"_{uuid.uuid4()}"
-        assertion = self._assertion(grant, assertion_id)
-        self._sign(assertion)
+        if saml11:
+            lifetime = (grant.created_at, grant.expires_at)
+            key_info = self._key_info(grant.proof_key)
+            assertion = saml11_assertion(assertion_id, ISSUER, grant.audience, grant.claims, lifetime, key_info)
+            self._sign(assertion, "AssertionID", len(assertion))
+        else:
+            assertion = self._assertion(grant, assertion_id)
+            self._sign(assertion, "ID", 1)
         # Alone in its tree, so that what is encrypted declares its own namespaces.
         tree = node("tree", assertion)
         context = xmlsec.EncryptionContext(self._recipient)
         context.key = xmlsec.Key.generate(xmlsec.constants.KeyDataAes, 256, xmlsec.constants.KeyDataTypeSession)
         encrypted = context.encrypt_xml(self._encrypted_data(), tree[0])
+        if saml11:
+            return assertion_id, encrypted
         return assertion_id, node(Ns.SAML2("EncryptedAssertion"), encrypted, prefixes={"saml2": Ns.SAML2.value})
 
     def _assertion(self, grant: Grant, assertion_id: str) -> etree._Element:
@@ -95,31 +107,34 @@ class Issuer:
 
     def _confirmation(self, proof_key: bytes) -> etree._Element:
         """Holder of key (SAML 2.0 profiles, 3.1): the proof key, readable by the relying party only."""
-        encrypted = self._encrypted_key(base64.b64encode(self._public.encrypt(proof_key, OAEP)).decode())
         data = node(
             Ns.SAML2("SubjectConfirmationData"),
-            node(Ns.DS("KeyInfo"), encrypted, prefixes=_PREFIXES),
+            self._key_info(proof_key),
             attributes={f"{{{_XSI}}}type": "saml2:KeyInfoConfirmationDataType"},
             prefixes={"xsi": _XSI, "saml2": Ns.SAML2.value},
         )
         return node(Ns.SAML2("SubjectConfirmation"), data, attributes={"Method": HOLDER_OF_KEY})
 
-    def _sign(self, assertion: etree._Element) -> None:
+    def _key_info(self, proof_key: bytes) -> etree._Element:
+        encrypted = self._encrypted_key(base64.b64encode(self._public.encrypt(proof_key, OAEP)).decode())
+        return node(Ns.DS("KeyInfo"), encrypted, prefixes=_PREFIXES)
+
+    def _sign(self, assertion: etree._Element, id_name: str, place: int) -> None:
         signature = xmlsec.template.create(
             assertion, xmlsec.constants.TransformExclC14N, xmlsec.constants.TransformRsaSha256, ns="ds"
         )
         reference = xmlsec.template.add_reference(
-            signature, xmlsec.constants.TransformSha256, uri=f"#{assertion.get('ID')}"
+            signature, xmlsec.constants.TransformSha256, uri=f"#{assertion.get(id_name)}"
         )
         xmlsec.template.add_transform(reference, xmlsec.constants.TransformEnveloped)
         xmlsec.template.add_transform(reference, xmlsec.constants.TransformExclC14N)
         certificate = base64.b64encode(self._certificate.public_bytes(Encoding.DER)).decode()
         x509_data = node(Ns.DS("X509Data"), node(Ns.DS("X509Certificate"), certificate))
         signature.append(node(Ns.DS("KeyInfo"), x509_data))
-        assertion.insert(1, signature)
+        assertion.insert(place, signature)
         context = xmlsec.SignatureContext()
         context.key = self._signing
-        context.register_id(assertion, "ID")
+        context.register_id(assertion, id_name)
         context.sign(signature)
 
     def _encrypted_data(self) -> etree._Element:

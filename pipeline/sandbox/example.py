@@ -64,7 +64,7 @@ _SCRIPTS: tuple[tuple[Script, int, Expectation], ...] = (
     (Script(Scenario.INVALID, times=-1), 4, Expectation(State.HELD, "asic:FAULT.INVALIDXML", processed=0)),
     (Script(Scenario.RESULT_FAULT), 6, _ACCEPTED),
 )
-"""How many of the batch meet which trouble; the others are accepted at once."""
+"""How many of `SIZE` meet which trouble, in a smaller batch fewer; the others are accepted at once."""
 
 
 def example_batch(now: datetime, seed: int = 1, size: int = SIZE, name: str = "example") -> list[ExampleJob]:
@@ -73,7 +73,8 @@ def example_batch(now: datetime, seed: int = 1, size: int = SIZE, name: str = "e
     `not_before` of some is a few seconds after `now`: to push a batch again take another `name`, or the same `now`.
     """
     chance = random.Random(seed)  # noqa: S311  - repeatable examples, not secrets
-    scripts = [(script, expected) for script, count, expected in _SCRIPTS for _ in range(count)]
+    share = min(size, SIZE)
+    scripts = [(script, expected) for script, count, expected in _SCRIPTS for _ in range(max(1, count * share // SIZE))]
     scripts += [(Script(), _ACCEPTED)] * (size - len(scripts))
     chance.shuffle(scripts)
     jobs = [

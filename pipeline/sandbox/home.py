@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,12 +18,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from stdnum.au import abn as abn_rules
 
 from pipeline.protocol import synthetic_keystore
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, RsaKey
 from pipeline.sandbox import certificates
 from pipeline.sandbox.certificates import KeyPair
 
 APPLIES_TO = "https://m2m.sandbox.asic.invalid"
-"""The one relying party that the sandbox's token service knows."""
+SBR2_APPLIES_TO = "https://sbr2.sandbox.ato.invalid/services"
+"""The two relying parties that the sandbox's token service knows."""
+_SBR2 = "sbr2"
 _README = """SYNTHETIC. Keys, certificates, ABNs and lodgments in this folder were generated for a local sandbox.
 Nothing in it is known to any agency. Delete the folder to start afresh.
 """
@@ -68,6 +70,10 @@ class Home:
     authority: x509.Certificate
     sts: KeyPair
     relying_party: KeyPair
+    sbr2_relying_party: KeyPair
+    """Tokens for SBR2 are encrypted to this one."""
+    sbr2_agency: KeyPair
+    """Signs the responses that are pulled."""
     credentials: tuple[KnownCredential, ...]
 
     @property
@@ -101,6 +107,11 @@ class Home:
         return self.path / "basic.password"
 
     @property
+    def sbr2_certificate_file(self) -> Path:
+        """The certificate that pulled responses are signed with, for `agency_certificates`."""
+        return self.path / _SBR2 / "agency-certificate.pem"
+
+    @property
     def book_file(self) -> Path:
         return self.path / "book.sqlite"
 
@@ -127,24 +138,27 @@ def credential_ids(standing: Standing) -> tuple[str, ...]:
 
 def open_home(path: Path, now: datetime) -> Home:
     """The sandbox's folder at `path`, created whole when it is not there yet."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        try:
-            _create(making, now)
-            _put_in_place(making, path)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+    _make_whole(path, _create, now)
+    # On its own: a home from before SBR2 gets it, too.
+    _make_whole(path / _SBR2, _create_sbr2, now)
     return _read(path)
 
 
-def _put_in_place(making: Path, path: Path) -> None:
+def _make_whole(path: Path, create: Callable[[Path, datetime], None], now: datetime) -> None:
+    """The folder at `path`, with everything in it or not at all."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
+        create(making, now)
         making.rename(path)
     except OSError:
-        # Two processes started at once, and the other one was first: its home is as good.
-        if not (path / "credentials.json").exists():
+        # Two processes started at once, and the other one was first: its folder is as good.
+        if not path.exists():
             raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
 
 
 def _create(path: Path, now: datetime) -> None:
@@ -164,6 +178,15 @@ def _create(path: Path, now: datetime) -> None:
     _write(path / "credentials.json", json.dumps([asdict(one) for one in known], indent=2).encode())
 
 
+def _create_sbr2(path: Path, now: datetime) -> None:
+    """Under an authority of its own, whose key is forgotten: clients are told the very certificate to believe."""
+    root = certificates.root_authority(now)
+    agency = certificates.service_certificate(root, "Sandbox SBR2 Agency", now)
+    _write(path / "relying-party.pem", _pem(certificates.service_certificate(root, "Sandbox SBR2 Gateway", now)))
+    _write(path / "agency.pem", _pem(agency))
+    _write(path / "agency-certificate.pem", agency.certificate.public_bytes(Encoding.PEM))
+
+
 def _credential_id(number: int, name: str) -> str:
     return f"ABRD:{synthetic_abn(number)}_{name}"
 
@@ -181,7 +204,7 @@ def _machine_credentials(
         identity = _credential_id(number, name)
         known.append(KnownCredential(identity, abn, name, hashlib.sha256(der).hexdigest(), standing))
         chain = (authority.certificate, root.certificate)
-        credentials.append(Credential(identity, abn, name, pair.certificate, der, pair.key, chain))
+        credentials.append(Credential(identity, abn, name, pair.certificate, der, RsaKey(pair.key), chain))
     return known, credentials
 
 
@@ -192,6 +215,8 @@ def _read(path: Path) -> Home:
         authority=x509.load_pem_x509_certificate((path / "authority.pem").read_bytes()),
         sts=_key_pair(path / "sts.pem"),
         relying_party=_key_pair(path / "relying-party.pem"),
+        sbr2_relying_party=_key_pair(path / _SBR2 / "relying-party.pem"),
+        sbr2_agency=_key_pair(path / _SBR2 / "agency.pem"),
         credentials=tuple(KnownCredential(**{**one, "standing": Standing(one["standing"])}) for one in fields),
     )
 

@@ -19,6 +19,7 @@ from pipeline.protocol.xml import XmlError, text_of
 ENVELOPED = "http://www.w3.org/2000/09/xmldsig#enveloped-signature"
 _XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
 _WITH_ID = etree.XPath("//*[@*[translate(local-name(), 'ID', 'id') = 'id']]")
+_PREFIX_LIST = f"{{{Algorithm.EXCLUSIVE_C14N}}}InclusiveNamespaces"
 _ID_NAMES = (Ns.WSU("Id"), "Id", "ID")
 
 
@@ -83,21 +84,49 @@ def only(parent: etree._Element, tag: str) -> etree._Element:
     return everywhere[0]
 
 
+def check_envelope(root: etree._Element) -> None:
+    """A SOAP 1.2 Envelope holds one Header, then one Body, and nothing beside them (part 1, 5.1).
+
+    Raises:
+        ForgedError: it holds something else.
+    """
+    if [child.tag for child in root] != [Ns.SOAP("Header"), Ns.SOAP("Body")]:
+        raise ForgedError(Rule.STRUCTURE, "an Envelope holds one Header, then one Body, and nothing else")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """By which algorithms a signature must be made. With `prefix_lists` exclusive canonicalization may take its
+    InclusiveNamespaces, as Java stacks write it (Exclusive C14N 1.0, 4): more is signed then, never less.
+    """
+
+    signature: str
+    digest: str = Algorithm.SHA256
+    prefix_lists: bool = False
+
+
+HMAC_SHA256 = Method(Algorithm.HMAC_SHA256)
+RSA_SHA256 = Method(Algorithm.RSA_SHA256)
+
+
 def check_signature(
     signature: etree._Element,
     ids: Mapping[str, Identified],
     covered: Collection[etree._Element],
-    method: Algorithm,
+    method: Method,
     key: xmlsec.Key,
+    also: Collection[etree._Element] = (),
 ) -> None:
-    """Believe `signature` only if `key` made it by `method` over exactly the nodes `covered`.
+    """Believe `signature` only if `key` made it by `method` over all the nodes `covered`, and else only over `also`.
 
     Raises:
         ForgedError: with the rule that it breaks.
     """
     references = _references(signature, method)
-    targets = [_target(reference, ids) for reference in references]
-    if len(targets) != len(covered) or {id(one.element) for one in targets} != {id(node) for node in covered}:
+    targets = [_target(reference, ids, method) for reference in references]
+    signed = {id(one.element) for one in targets}
+    needed = {id(node) for node in covered}
+    if len(signed) != len(targets) or not needed <= signed or not signed <= needed | {id(node) for node in also}:
         raise ForgedError(Rule.COVERAGE, "the signature does not cover exactly the parts that it must")
     _verify(signature, targets, key)
 
@@ -110,8 +139,9 @@ def check_enveloped_signature(root: etree._Element, key: xmlsec.Key) -> None:
     """
     signature = only(root, Ns.DS("Signature"))
     ids = identified(root)
-    references = _references(signature, Algorithm.RSA_SHA256)
-    targets = [_target(reference, ids, (ENVELOPED, Algorithm.EXCLUSIVE_C14N)) for reference in references]
+    references = _references(signature, RSA_SHA256)
+    transforms = (ENVELOPED, Algorithm.EXCLUSIVE_C14N)
+    targets = [_target(reference, ids, RSA_SHA256, transforms) for reference in references]
     if [target.element for target in targets] != [root]:
         raise ForgedError(Rule.COVERAGE, "the assertion's signature does not cover the assertion")
     _verify(signature, targets, key)
@@ -131,7 +161,7 @@ def text(element: etree._Element | None, name: str) -> str:
         raise ForgedError(Rule.STRUCTURE, f"{name} must hold text only") from error
 
 
-def _references(signature: etree._Element, method: Algorithm) -> list[etree._Element]:
+def _references(signature: etree._Element, method: Method) -> list[etree._Element]:
     names = [child.tag for child in signature]
     if names[:2] != [Ns.DS("SignedInfo"), Ns.DS("SignatureValue")] or names[2:] not in ([], [Ns.DS("KeyInfo")]):
         raise ForgedError(Rule.STRUCTURE, "a signature holds SignedInfo, SignatureValue and perhaps KeyInfo, once each")
@@ -139,22 +169,28 @@ def _references(signature: etree._Element, method: Algorithm) -> list[etree._Ele
     parts = list(signature[0])
     if len(parts) < 3:
         raise ForgedError(Rule.STRUCTURE, "SignedInfo holds two methods and the References")
-    _check_algorithm(parts[0], "CanonicalizationMethod", Algorithm.EXCLUSIVE_C14N)
-    _check_algorithm(parts[1], "SignatureMethod", method)
+    _check_algorithm(parts[0], "CanonicalizationMethod", Algorithm.EXCLUSIVE_C14N, prefixes=method.prefix_lists)
+    _check_algorithm(parts[1], "SignatureMethod", method.signature)
     return parts[2:]
 
 
-def _check_algorithm(element: etree._Element, name: str, wanted: str) -> None:
-    if element.tag != Ns.DS(name) or len(element) or (element.text or "").strip():
+def _check_algorithm(element: etree._Element, name: str, wanted: str, *, prefixes: bool = False) -> None:
+    parameters = [child for child in element if not (prefixes and _is_prefix_list(child))]
+    if element.tag != Ns.DS(name) or parameters or len(element) > 1 or str(element.xpath("string()")).strip():
         # A child would be InclusiveNamespaces or, worse, HMACOutputLength (XML-Signature 4.4.2; CVE-2009-0217).
         raise ForgedError(Rule.STRUCTURE, f"{name} is misplaced or has parameters")
     if element.get("Algorithm") != wanted:
         raise ForgedError(Rule.ALGORITHM, f"{name} must be {wanted}")
 
 
+def _is_prefix_list(element: etree._Element) -> bool:
+    return element.tag == _PREFIX_LIST and element.keys() == ["PrefixList"] and not len(element) and not element.text
+
+
 def _target(
     reference: etree._Element,
     ids: Mapping[str, Identified],
+    method: Method,
     transforms: tuple[str, ...] = (Algorithm.EXCLUSIVE_C14N,),
 ) -> Identified:
     if [child.tag for child in reference] != [Ns.DS("Transforms"), Ns.DS("DigestMethod"), Ns.DS("DigestValue")]:
@@ -163,8 +199,9 @@ def _target(
     if len(used) != len(transforms):
         raise ForgedError(Rule.ALGORITHM, "a Reference has other transforms than the profile's")
     for transform, wanted in zip(used, transforms, strict=True):
-        _check_algorithm(transform, "Transform", wanted)
-    _check_algorithm(reference[1], "DigestMethod", Algorithm.SHA256)
+        prefixes = method.prefix_lists and wanted == Algorithm.EXCLUSIVE_C14N
+        _check_algorithm(transform, "Transform", wanted, prefixes=prefixes)
+    _check_algorithm(reference[1], "DigestMethod", method.digest)
     text(reference[2], "DigestValue")
     uri = reference.get("URI", "")
     target = ids.get(uri.removeprefix("#")) if uri.startswith("#") else None

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import xmlsec
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from lxml import etree
 
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.xml import XmlError, canonical, parse
 from pipeline.sandbox.assertion import ENCRYPTION, HOLDER_OF_KEY, OAEP
-from pipeline.sandbox.home import Home
+from pipeline.sandbox.certificates import KeyPair
 from pipeline.sandbox.judge import ForgedError, check_enveloped_signature, text
 
 _CACHE_SIZE = 1_000
@@ -46,12 +47,12 @@ class OpenToken:
 class RelyingParty:
     """Opens tokens. The same token comes with every envelope, so opened ones are remembered by their exact bytes."""
 
-    def __init__(self, home: Home) -> None:
-        pem = home.relying_party.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    def __init__(self, own: KeyPair, sts: x509.Certificate) -> None:
+        pem = own.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self._keys = xmlsec.KeysManager()
         self._keys.add_key(xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatPem))
-        self._private_key = home.relying_party.key
-        certificate = home.sts.certificate.public_bytes(Encoding.PEM)
+        self._private_key = own.key
+        certificate = sts.public_bytes(Encoding.PEM)
         self._sts = xmlsec.Key.from_memory(certificate, xmlsec.constants.KeyDataFormatCertPem)
         self._opened: dict[bytes, OpenToken] = {}
 

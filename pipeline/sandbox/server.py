@@ -1,4 +1,4 @@
-"""The sandbox on a TLS port: MAS-ST, the ASIC gateway, and a control door that only a sandbox has."""
+"""The sandbox on a TLS port: MAS-ST, ASIC's gateway, two SBR2 gateways, and a control door only a sandbox has."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,17 +19,26 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from pipeline.protocol.xml import DOCUMENT_LIMIT
-from pipeline.sandbox.asic import Answer, Gateway, unavailable
+from pipeline.sandbox import book, sbr2
+from pipeline.sandbox.answer import Answer
+from pipeline.sandbox.asic import Gateway, unavailable
+from pipeline.sandbox.asic_book import AsicBook
 from pipeline.sandbox.asic_messages import SERVICES, asic_fault, wsdl
-from pipeline.sandbox.book import Book
+from pipeline.sandbox.commits import Commits
 from pipeline.sandbox.home import Home, open_home
+from pipeline.sandbox.sbr2 import Door
+from pipeline.sandbox.sbr2_book import Sbr2Book
 from pipeline.sandbox.scenarios import Delivery
 from pipeline.sandbox.soap import Reply, fault
-from pipeline.sandbox.sts import STS_PATH, TokenService, Variant
-from pipeline.sandbox.sts_faults import Event, event_fault
+from pipeline.sandbox.sts import LEGACY_STS_PATH, STS_PATH, TokenService, scripted_fault
+from pipeline.sandbox.sts_record import Record
+from pipeline.sandbox.sts_script import Variant
 from pipeline.sandbox.trouble import ServiceName, Trouble, Weather
 
-_SOAP = "application/soap+xml"
+_STS_ROUTES = tuple(
+    path.replace("service.svc", "{service:(?i:service)[.](?i:svc)}") for path in (STS_PATH, LEGACY_STS_PATH)
+)
+"""The service definition writes the file's name both ways (3.1 and 3.1.1)."""
 _SHUTDOWN_SECONDS = 0.5
 """How long a stopping sandbox waits for replies that are slow on purpose."""
 log = structlog.get_logger(__name__)
@@ -40,7 +49,7 @@ def _utc_now() -> datetime:
 
 
 class Sandbox:
-    """Both services on one port; port 0 takes a free one. Use it as an asynchronous context manager."""
+    """All services on one port; port 0 takes a free one. Use it as an asynchronous context manager."""
 
     def __init__(
         self,
@@ -57,8 +66,10 @@ class Sandbox:
         self._port = port
         self._clock = clock
         self._sts = TokenService(home, variant, secret_bytes)
-        self._book: Book[Answer] = Book(home.book_file)
-        self._gateway = Gateway(home, self._book)
+        self._commits = Commits(home.book_file, book.SCHEMA)
+        self._gateway = Gateway(home, AsicBook(self._commits))
+        self._sbr2 = sbr2.Sbr2Gateways(home, Sbr2Book(self._commits))
+        self._asked = Record()
         self._weather: dict[ServiceName, Weather] = {}
         self._running = AsyncExitStack()
 
@@ -66,6 +77,10 @@ class Sandbox:
     def url(self) -> str:
         """Scheme, host and port: the gateway's base address."""
         return f"https://{self._host}:{self._port}"
+
+    def sbr2_url(self, gateway: str) -> str:
+        """The base address of one of the SBR2 gateways."""
+        return f"{self.url}/sbr2/{gateway}"
 
     @property
     def sts_url(self) -> str:
@@ -77,14 +92,17 @@ class Sandbox:
         self._weather[trouble.service] = Weather(trouble, self._clock())
 
     async def __aenter__(self) -> Self:
-        await self._running.enter_async_context(self._book)
+        await self._running.enter_async_context(self._commits)
         application = web.Application(client_max_size=DOCUMENT_LIMIT)
         application.add_routes(
             [
-                web.post(STS_PATH, self._issue),
+                *(web.post(path, self._issue) for path in _STS_ROUTES),
+                *(web.get(path, self._describe_sts) for path in _STS_ROUTES),
+                web.post("/sbr2/{gateway}/services/{door}", self._message),
                 web.get("/gateway/{port}", self._describe),
                 web.post("/sandbox/script", self._set_trouble),
                 web.get("/sandbox/book", self._show_book),
+                web.get("/sandbox/sts", self._show_asked),
                 web.get("/sandbox/health", self._health),
                 web.post("/{anything:.*}", self._lodge),
             ]
@@ -107,9 +125,25 @@ class Sandbox:
 
     async def _issue(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        if await self._struck("sts"):
-            return _response(fault(event_fault(Event.INTERNAL)))
-        return _response(self._sts.answer(body, request.path, self._clock()))
+        with self._asked.asking(body, self._clock()) as asked:
+            struck = await self._struck("sts")
+            reply = self._token_reply(body, request.path, struck=struck)
+            asked.issued += reply.status == 200
+            return _response(reply)
+
+    def _token_reply(self, body: bytes, path: str, *, struck: bool) -> Reply:
+        now, weather = self._clock(), self._weather.get("sts")
+        if weather is None:
+            return self._sts.answer(body, path, now)
+        trouble = weather.trouble
+        if struck:
+            back = None if trouble.available_in is None else now + timedelta(seconds=trouble.available_in)
+            return scripted_fault(trouble.event, trouble.shape, trouble.status, now, back)
+        return self._sts.answer(body, path, now, trouble.variant)
+
+    async def _describe_sts(self, _request: web.Request) -> web.Response:
+        """Whoever asks whether the service is there gets a page, as from the real one; there is no WSDL to be had."""
+        return web.Response(text="<html><body>SYNTHETIC MAS-ST</body></html>", content_type="text/html")
 
     async def _lodge(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -120,6 +154,19 @@ class Sandbox:
             return _response(fault(unavailable()))
         authorization = request.headers.get("Authorization")
         answer = await self._gateway.answer(body, request.path, authorization, self._clock())
+        return await _deliver(request, answer)
+
+    async def _message(self, request: web.Request) -> web.StreamResponse:
+        gateway, path = request.match_info["gateway"], request.match_info["door"]
+        if gateway not in sbr2.GATEWAYS or path not in set(Door):
+            raise web.HTTPNotFound
+        door = Door(path)
+        body = await request.read()
+        if door is Door.PUSH and await self._struck("sbr2-push"):
+            return _response(sbr2.unavailable())
+        closed = door is Door.PULL and await self._struck("sbr2-pull")
+        content_type = request.headers.get("Content-Type", "")
+        answer = await self._sbr2.answer(gateway, door, content_type, body, self._clock(), closed=closed)
         return await _deliver(request, answer)
 
     async def _struck(self, service: ServiceName) -> bool:
@@ -145,31 +192,38 @@ class Sandbox:
     async def _show_book(self, request: web.Request) -> web.Response:
         """JSON lines, all of them or those of one `reference`."""
         # In one look: a book that grows between two pages would show a line twice.
-        lines = await self._book.lines(request.query.get("reference"))
+        lines = await book.lines(self.home.book_file, request.query.get("reference"))
         text = b"".join(json.dumps(asdict(line)).encode() + b"\n" for line in lines)
+        return web.Response(body=text, content_type="application/jsonl")
+
+    async def _show_asked(self, _request: web.Request) -> web.Response:
+        """JSON lines: for whom tokens were asked, how often, and how many at a time."""
+        text = b"".join(json.dumps(line).encode() + b"\n" for line in self._asked.lines())
         return web.Response(body=text, content_type="application/jsonl")
 
     async def _health(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "synthetic": True})
 
 
-def serve(home: Path, host: str, port: int) -> None:
-    """Run a sandbox until SIGINT or SIGTERM. Blocks."""
-    asyncio.run(_serve(home, host, port))
+def serve(home: Path, host: str, port: int, trouble: Trouble | None = None) -> None:
+    """Run a sandbox, in `trouble` from the start, until SIGINT or SIGTERM. Blocks."""
+    asyncio.run(_serve(home, host, port, trouble))
 
 
-async def _serve(path: Path, host: str, port: int) -> None:
+async def _serve(path: Path, host: str, port: int, trouble: Trouble | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with Sandbox(open_home(path, _utc_now()), host=host, port=port) as sandbox:
+        if trouble is not None:
+            sandbox.script(trouble)
         log.info("sandbox.started", url=sandbox.url, sts_url=sandbox.sts_url, home=str(path))
         await stop.wait()
 
 
 def _response(reply: Reply) -> web.Response:
-    return web.Response(status=reply.status, body=reply.body, content_type=_SOAP, charset="utf-8")
+    return web.Response(status=reply.status, body=reply.body, headers={"Content-Type": reply.content_type})
 
 
 async def _deliver(request: web.Request, answer: Answer) -> web.StreamResponse:
@@ -181,7 +235,9 @@ async def _deliver(request: web.Request, answer: Answer) -> web.StreamResponse:
             await asyncio.sleep(answer.seconds)
             return _response(answer.reply)
         case Delivery.HALF:
-            response = web.StreamResponse(status=answer.reply.status, headers={"Content-Type": _SOAP})
+            response = web.StreamResponse(
+                status=answer.reply.status, headers={"Content-Type": answer.reply.content_type}
+            )
             response.content_length = len(answer.reply.body)
             await response.prepare(request)
             await response.write(answer.reply.body[: len(answer.reply.body) // 2])

@@ -58,6 +58,7 @@ class Reply:
 
     status: int
     body: bytes
+    content_type: str = "application/soap+xml; charset=utf-8"
 
 
 def node(

@@ -3,26 +3,42 @@
 import base64
 import secrets
 import uuid
+from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from lxml import etree
 
 from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.namespaces import Ns
+from pipeline.protocol.psha1 import COMPUTED_KEY_ALGORITHM, p_sha1
+from pipeline.protocol.suites import V1_2_LEGACY, V1_3
 from pipeline.protocol.xml import XmlError, parse
 from pipeline.sandbox.assertion import Grant, Issuer
 from pipeline.sandbox.claims import KNOWN, MANDATORY, values_for
-from pipeline.sandbox.home import APPLIES_TO, Home
+from pipeline.sandbox.home import APPLIES_TO, SBR2_APPLIES_TO, Home
 from pipeline.sandbox.judge import ForgedError, text
 from pipeline.sandbox.soap import FaultError, Reply, envelope, fault, node, timestamp
-from pipeline.sandbox.sts_faults import Event, event_fault, invalid_request
-from pipeline.sandbox.sts_request import Claim, Gatekeeper, Requester, TokenRequest, read_request
+from pipeline.sandbox.sts_faults import event_fault, invalid_request
+from pipeline.sandbox.sts_gate import Gatekeeper, Requester
+from pipeline.sandbox.sts_request import Claim, TokenRequest, read_request
+from pipeline.sandbox.sts_script import Event, FaultShape, Variant
+from pipeline.sandbox.sts_variants import response_of, rewritten
 
 STS_PATH = "/R3.0/S007v1.3/service.svc"
+LEGACY_STS_PATH = "/R3.0/S007v1.2/service.svc"
+"""The only door at which SHA-1 is taken, and nothing else is."""
 REQUEST_LIMIT = 100 * 1024
 """Bytes (service definition, 4.1.1)."""
+RELYING_PARTIES = (
+    APPLIES_TO,
+    SBR2_APPLIES_TO,
+    "https://m2m.uat.asic.gov.au",
+    "https://test.sbr.gov.au/services",
+    "https://3pt.portal.usi.gov.au/service",
+)
+"""Whom tokens are given for, by the beginning of their address: the sandbox's own gateways, and the test systems that
+clients of the real service name. The latter's tokens are for the eyes of the sandbox's ASIC gateway."""
 
 _RSTR_FINAL = Ns.WST.value + "/RSTRC/IssueFinal"
 _ANONYMOUS = Ns.WSA.value + "/anonymous"
@@ -30,37 +46,33 @@ _REPLAY_WINDOW = timedelta(minutes=10)
 """Longer than any Timestamp is believed, so nothing older can be replayed."""
 
 
-class Variant(StrEnum):
-    """How the response is arranged; clients must read all of them."""
-
-    RECORDED = "recorded"
-    """As captured: children are siblings, no KeyType, no KeySize."""
-    SPECIFIED = "specified"
-    """As the service definition's tables have it: references and proof token inside RequestedSecurityToken."""
-
-
 class TokenService:
     """Issues tokens. `secret_bytes` overrides the size of the proof key, which clients must not assume."""
 
     def __init__(self, home: Home, variant: Variant = Variant.RECORDED, secret_bytes: int | None = None) -> None:
-        self._issuer = Issuer(home.sts, home.relying_party.certificate)
+        self._issuers = {
+            APPLIES_TO: Issuer(home.sts, home.relying_party.certificate),
+            SBR2_APPLIES_TO: Issuer(home.sts, home.sbr2_relying_party.certificate),
+        }
         self._gatekeeper = Gatekeeper(home)
         self._variant = variant
         self._secret_bytes = secret_bytes
-        self._seen: dict[str, datetime] = {}
+        self._seen: OrderedDict[str, datetime] = OrderedDict()
 
-    def answer(self, body: bytes, path: str, now: datetime) -> Reply:
-        """The reply to a POST. Never raises for what a client could send."""
+    def answer(self, body: bytes, path: str, now: datetime, variant: Variant | None = None) -> Reply:
+        """The reply to a POST, arranged as usual or as `variant`. Never raises for what a client could send."""
         message_id = None
+        chosen = variant or self._variant
+        suite = V1_2_LEGACY if path.casefold() == LEGACY_STS_PATH.casefold() else V1_3
         try:
             root = _parse(body)
-            requester = self._gatekeeper.admit(root, path, now)
+            requester = self._gatekeeper.admit(root, path, now, suite)
             message_id = self._first_time(root, now)
             request = read_request(root, requester, now)
-            issued = self._issue(request, requester, now)
-            return Reply(200, envelope(issued, _header(_RSTR_FINAL, message_id, now)))
+            issued = self._issue(request, requester, now, chosen)
+            return Reply(200, rewritten(envelope(issued, _header(_RSTR_FINAL, message_id, now)), chosen))
         except FaultError as error:
-            return fault(error, _header(Ns.WSA.value + "/soap/fault", message_id, now))
+            return fault(error, _header(_FAULT, message_id, now))
 
     def _first_time(self, root: etree._Element, now: datetime) -> str:
         """The MessageID, which may be used once: a retry signs anew under a new one."""
@@ -68,44 +80,54 @@ class TokenService:
             message_id = text(root.find(f"{Ns.SOAP('Header')}/{Ns.WSA('MessageID')}"), "MessageID")
         except ForgedError as error:
             raise invalid_request(str(error)) from error
-        self._seen = {seen: at for seen, at in self._seen.items() if at > now - _REPLAY_WINDOW}
+        while self._seen and next(iter(self._seen.values())) <= now - _REPLAY_WINDOW:
+            self._seen.popitem(last=False)
         if message_id in self._seen:
             raise event_fault(Event.SECURITY, "This MessageID was used before.")
         self._seen[message_id] = now
         return message_id
 
-    def _issue(self, request: TokenRequest, requester: Requester, now: datetime) -> etree._Element:
-        if request.applies_to != APPLIES_TO and not request.applies_to.startswith(f"{APPLIES_TO}/"):
-            raise event_fault(Event.RELYING_PARTY)
+    def _issue(self, request: TokenRequest, requester: Requester, now: datetime, variant: Variant) -> etree._Element:
+        size = self._secret_bytes or request.key_size // 8
+        nonce = secrets.token_bytes(size)
+        audience = _audience(request.applies_to)
         grant = Grant(
-            audience=APPLIES_TO,
+            audience=audience,
             claims=_granted(request.claims, requester, request.second_party),
             created_at=now,
             expires_at=request.expires_at,
-            proof_key=secrets.token_bytes(self._secret_bytes or request.key_size // 8),
+            proof_key=nonce if request.entropy is None else p_sha1(request.entropy, nonce, size),
         )
-        assertion_id, encrypted = self._issuer.issue(grant)
-        parts = _parts(request, grant, assertion_id, encrypted)
-        order = _RECORDED if self._variant is Variant.RECORDED else _SPECIFIED
-        response = node(Ns.WST("RequestSecurityTokenResponse"), *(parts[name] for name in order))
-        if self._variant is Variant.SPECIFIED:
-            for name in ("RequestedAttachedReference", "RequestedProofToken", "RequestedUnattachedReference"):
-                parts["RequestedSecurityToken"].append(parts[name])
+        issuer = self._issuers.get(audience, self._issuers[APPLIES_TO])
+        assertion_id, encrypted = issuer.issue(grant, saml11=request.token_type is TokenProfile.SAML11)
+        parts = _parts(request, grant, assertion_id, encrypted, nonce)
+        response = response_of(parts, variant)
         if request.context is not None:
-            response.set("Context", request.context[:512])
+            response.set("Context", request.context)
         return node(Ns.WST("RequestSecurityTokenResponseCollection"), response, prefixes={"trust": Ns.WST.value})
 
 
-_RECORDED = (
-    "TokenType",
-    "RequestedSecurityToken",
-    "RequestedAttachedReference",
-    "RequestedUnattachedReference",
-    "AppliesTo",
-    "RequestedProofToken",
-    "Lifetime",
-)
-_SPECIFIED = ("KeySize", "Lifetime", "AppliesTo", "RequestedSecurityToken", "TokenType", "RequestType", "KeyType")
+def scripted_fault(
+    event: Event, shape: FaultShape, status: int, now: datetime, available_after: datetime | None
+) -> Reply:
+    """A fault that a script asks for, in place of whatever was due; `status` is that of pages in place of a fault."""
+    if shape is FaultShape.HTML:
+        return Reply(status, f"<html><body><h1>{status}</h1>SYNTHETIC maintenance</body></html>".encode(), "text/html")
+    if shape is FaultShape.EMPTY:
+        return Reply(status, b"", "text/plain")
+    return fault(event_fault(event, "", shape, available_after), _header(_FAULT, None, now))
+
+
+_FAULT = Ns.WSA.value + "/soap/fault"
+
+
+def _audience(applies_to: str) -> str:
+    """The relying party's own address. What follows it in the request is a service of the same party (4.1.2.4)."""
+    wanted = applies_to.casefold()
+    for known in RELYING_PARTIES:
+        if wanted == known or wanted.startswith(f"{known}/"):
+            return known
+    raise event_fault(Event.RELYING_PARTY)
 
 
 def _parse(body: bytes) -> etree._Element:
@@ -131,38 +153,47 @@ def _granted(claims: tuple[Claim, ...], requester: Requester, second_party: str 
 
 
 def _parts(
-    request: TokenRequest, grant: Grant, assertion_id: str, encrypted: etree._Element
+    request: TokenRequest, grant: Grant, assertion_id: str, encrypted: etree._Element, nonce: bytes
 ) -> dict[str, etree._Element]:
-    secret = base64.b64encode(grant.proof_key).decode()
     address = node(Ns.WSA("EndpointReference"), node(Ns.WSA("Address"), request.applies_to))
-    return {
-        "TokenType": node(Ns.WST("TokenType"), TokenProfile.SAML20.value),
+    token_type = request.token_type.value
+    parts = {
+        "TokenType": node(Ns.WST("TokenType"), token_type),
         "RequestType": node(Ns.WST("RequestType"), Ns.WST.value + "/Issue"),
         "KeyType": node(Ns.WST("KeyType"), Ns.WST.value + "/SymmetricKey"),
         "KeySize": node(Ns.WST("KeySize"), str(len(grant.proof_key) * 8)),
         "RequestedSecurityToken": node(Ns.WST("RequestedSecurityToken"), encrypted),
-        "RequestedAttachedReference": _reference("RequestedAttachedReference", assertion_id),
-        "RequestedUnattachedReference": _reference("RequestedUnattachedReference", assertion_id),
+        "RequestedAttachedReference": _reference("RequestedAttachedReference", assertion_id, token_type),
+        "RequestedUnattachedReference": _reference("RequestedUnattachedReference", assertion_id, token_type),
         "AppliesTo": node(Ns.WSP("AppliesTo"), address, prefixes={"wsp": Ns.WSP.value}),
-        # Its Type says Nonce, and it is the key itself: nobody sent entropy to mix it with.
-        "RequestedProofToken": node(
-            Ns.WST("RequestedProofToken"),
-            node(Ns.WST("BinarySecret"), secret, attributes={"Type": Ns.WST.value + "/Nonce"}),
-        ),
+        "RequestedProofToken": node(Ns.WST("RequestedProofToken"), _secret(nonce)),
         "Lifetime": node(
             Ns.WST("Lifetime"),
             node(Ns.WSU("Created"), timestamp(grant.created_at)),
             node(Ns.WSU("Expires"), timestamp(grant.expires_at)),
         ),
     }
+    if request.entropy is not None:
+        # Both sides contributed: the response names the algorithm and our part, never the key (WS-Trust 1.3, 4.4.4).
+        computed = node(Ns.WST("ComputedKey"), COMPUTED_KEY_ALGORITHM)
+        parts["RequestedProofToken"] = node(Ns.WST("RequestedProofToken"), computed)
+        parts["Entropy"] = node(Ns.WST("Entropy"), _secret(nonce))
+    return parts
 
 
-def _reference(name: str, assertion_id: str) -> etree._Element:
-    identifier = node(Ns.WSSE("KeyIdentifier"), assertion_id, attributes={"ValueType": TokenProfile.SAML_ID.value})
+def _secret(content: bytes) -> etree._Element:
+    """Its Type says Nonce, as recorded, also where it is the key itself."""
+    secret = base64.b64encode(content).decode()
+    return node(Ns.WST("BinarySecret"), secret, attributes={"Type": Ns.WST.value + "/Nonce"})
+
+
+def _reference(name: str, assertion_id: str, token_type: str) -> etree._Element:
+    kind = TokenProfile.SAML11_ID if token_type == TokenProfile.SAML11 else TokenProfile.SAML_ID
+    identifier = node(Ns.WSSE("KeyIdentifier"), assertion_id, attributes={"ValueType": kind.value})
     reference = node(
         Ns.WSSE("SecurityTokenReference"),
         identifier,
-        attributes={Ns.WSSE11("TokenType"): TokenProfile.SAML20.value},
+        attributes={Ns.WSSE11("TokenType"): token_type},
         prefixes={"wsse11": Ns.WSSE11.value},
     )
     return node(Ns.WST(name), reference)

@@ -2,30 +2,16 @@
 
 import uuid
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import datetime
+
+from lxml import etree
 
 from pipeline.protocol.namespaces import Ns
-from pipeline.sandbox.soap import FaultError, Name, node
+from pipeline.sandbox.soap import FaultError, Name, node, timestamp
+from pipeline.sandbox.sts_script import Event, FaultShape
 
-
-class Event(StrEnum):
-    """Event codes that the sandbox can send."""
-
-    INTERNAL = "E1001"
-    TOKEN_TYPE = "E2001"  # noqa: S105  - an event code, not a secret
-    RELYING_PARTY = "E2003"
-    REVOKED = "E2014"
-    EXPIRED = "E2015"
-    NOT_YET_VALID = "E2017"
-    AUTHORITY = "E2020"
-    CORRUPT = "E2029"
-    NOT_RECOGNISED = "E2169"
-    CLAIM_UNAVAILABLE = "E2182"
-    CLAIM_UNKNOWN = "E2183"
-    REQUEST_TYPE = "E9000"
-    NO_APPLIES_TO = "E9001"
-    ALGORITHM = "E9003"
-    SECURITY = "E9004"
+_CORE = "http://sbr.gov.au/comn/core.02.data"
+"""Whose FaultDetail carries AvailableAfter, by the public schemas of SBR Core."""
 
 
 def _wst(local: str) -> Name:
@@ -49,6 +35,8 @@ class _Row:
 
 _ROWS = {
     Event.INTERNAL: _Row(None, "Service is not available.", "Re-attempt the request."),
+    Event.UNAVAILABLE: _Row(None, "Service is not available.", "Re-attempt the request."),
+    Event.BUSY: _Row(None, "Service is not available.", "Re-attempt the request."),
     Event.TOKEN_TYPE: _Row(REQUEST_FAILED, "The token type specified in the request was not recognised."),
     Event.RELYING_PARTY: _Row(REQUEST_FAILED, "The relying party in the AppliesTo element is not recognised."),
     Event.REVOKED: _Row(
@@ -63,39 +51,57 @@ _ROWS = {
     ),
     Event.CORRUPT: _Row(_wsse("FailedAuthentication"), "The credential could not be processed and may be corrupt."),
     Event.NOT_RECOGNISED: _Row(_wsse("FailedAuthentication"), "The credential supplied is not recognised."),
+    Event.NO_POLICY: _Row(_wsse("FailedAuthentication"), "No usage policy for the credential could be found."),
     Event.CLAIM_UNAVAILABLE: _Row(REQUEST_FAILED, "A mandatory claim could not be provided."),
     Event.CLAIM_UNKNOWN: _Row(INVALID_REQUEST, "A mandatory request was made for an unrecognised claim."),
+    Event.CLAIM_DATA: _Row(None, "Claim data could not be found.", "Re-attempt the request."),
+    Event.NOT_SYNCHRONISED: _Row(None, "Claim data not synchronised in data source.", "Re-attempt the request."),
     Event.REQUEST_TYPE: _Row(REQUEST_FAILED, "An unknown request type was encountered in the message."),
     Event.NO_APPLIES_TO: _Row(_wst("MissingAppliesTo"), "The AppliesTo element of the RST was not supplied."),
+    Event.UNSUPPORTED_TOKEN: _Row(_wsse("UnsupportedSecurityToken"), "An unsupported token was provided."),
     Event.ALGORITHM: _Row(_wsse("UnsupportedAlgorithm"), "An unsupported signature algorithm was used."),
     Event.SECURITY: _Row(_wsse("InvalidSecurity"), "An error was discovered processing the wsse:Security header."),
+    Event.INVALID_TOKEN: _Row(_wsse("InvalidSecurityToken"), "An invalid security token was provided."),
+    Event.NOT_AUTHENTICATED: _Row(
+        _wsse("FailedAuthentication"), "ID3242: The security token could not be authenticated or authorized."
+    ),
 }
 
 
-def event_fault(event: Event, note: str = "") -> FaultError:
+def event_fault(
+    event: Event, note: str = "", shape: FaultShape = FaultShape.DETAIL, available_after: datetime | None = None
+) -> FaultError:
     """The fault of one event code. `note` is the sandbox's own hint, for whoever is building a client."""
     row = _ROWS[event]
-    severity = "Severe" if event is Event.INTERNAL else "Normal"
+    severity = "Severe" if row.subcode is None else "Normal"
     description = f"{row.description} {note}".strip()
     # E1xxx and E2xxx are qualified names; E9xxx stand bare in the table (4.2).
     bare = event.value.startswith("E9")
     own = Name(event.value) if bare else Name(event.value, "v", Ns.VANGUARD_FAULT.value)
-    reason = (
+    told = (
         f"{description} Event Code: [{event.value}]. Event Severity: [{severity}]. Event Description: [{description}]. "
         f"User Advice: [{row.advice}]. Agency Reference: []. MAS-ST Reference: [{uuid.uuid4()}]. Transaction Id: []."
     )
+    nested = (own,) if shape in {FaultShape.DETAIL, FaultShape.SUBCODE} else ()
+    detail = [_detail(event, severity, description, row.advice)] if shape is FaultShape.DETAIL else []
+    if available_after is not None:
+        detail.append(node(f"{{{_CORE}}}FaultDetail", node(f"{{{_CORE}}}AvailableAfter", timestamp(available_after))))
+    reason = told if shape in {FaultShape.DETAIL, FaultShape.REASON} else description
+    if row.subcode is None:
+        return FaultError.by_receiver(nested, reason, detail)
+    return FaultError((row.subcode, *nested), reason, detail=detail)
+
+
+def _detail(event: Event, severity: str, description: str, advice: str) -> etree._Element:
     tag = Ns.VANGUARD_FAULT
-    detail = node(
+    return node(
         tag("STSFault"),
         node(tag("EventCode"), event.value),
         node(tag("EventSeverity"), severity),
         node(tag("EventDescription"), description),
-        node(tag("UserAdvice"), row.advice),
+        node(tag("UserAdvice"), advice),
         prefixes={"v": tag.value},
     )
-    if row.subcode is None:
-        return FaultError.by_receiver((own,), reason, (detail,))
-    return FaultError((row.subcode, own), reason, detail=(detail,))
 
 
 def invalid_request(note: str) -> FaultError:

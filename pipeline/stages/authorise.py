@@ -1,242 +1,180 @@
-"""authorise: see that a fresh security token exists for each lodgment's token key."""
+"""authorise: let lodgments go on whose token is at hand; the others wait in the ledger until the token desk has it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
-from uuid import UUID
 
 import structlog
 
 from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Delivery, Outgoing
-from pipeline.ledger import lodgments, tokens
+from pipeline.ledger import channel_states, lodgments, token_queue, tokens
 from pipeline.ledger.session import Tx
+from pipeline.ledger.token_queue import Wanted
 from pipeline.ledger.token_rows import StoredToken
-from pipeline.lodgment.decisions import Decision, RetryPolicy, Tally, decide
-from pipeline.lodgment.errors import DependencyDownError
-from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
+from pipeline.lodgment.breaker import Breaker, BreakerScope, BreakerState, may_probe, probing
 from pipeline.lodgment.lodgment import OPERATOR_RELEASED, OUTCOME_LATE, POLL_DUE, TOKEN_REQUESTED, Lodgment, Reason
-from pipeline.lodgment.references import TokenKey, TokenKeyHash
+from pipeline.lodgment.references import TokenKey
 from pipeline.lodgment.states import NEXT_STEP, State, Step
-from pipeline.protocol.wstrust import SecurityToken
 from pipeline.stages.contract import Context, Settled, ids_in, onward
 
 log = structlog.get_logger(__name__)
 
-_RELEASE_LIMIT = 1000
 _ASK_AGAIN_AFTER = timedelta(minutes=1)
 """How long a refusal that only a person can mend stands for every lodgment of its key."""
-_LEASE_BEYOND = timedelta(seconds=10)
-"""A lease outlives the longest request by this."""
-_LEDGER_PAUSE = 1.0
 
 
-class TokenSource(Protocol):
-    """Whoever can be asked for a token: one conversation with the token service, bounded retries included."""
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What is known of a key's token, and of its credential at the token service."""
 
-    async def ask(self, key: TokenKey) -> SecurityToken | Failure: ...
+    stored: StoredToken | None
+    credential: Breaker
+    sts: Breaker
 
 
 class Authorise:
-    """The token worker's use case: one request in flight per token key over all processes, by a lease in the ledger."""
+    """The token worker's use case for deliveries. It asks nobody and keeps nothing in hand while a token is awaited.
+
+    `wake` is set when lodgments begin to wait: the token desk of this process need not find out by looking.
+    """
 
     step = Step.AUTHORISE
 
-    def __init__(self, context: Context, source: TokenSource | None, policy: RetryPolicy, concurrency: int) -> None:
+    def __init__(self, context: Context, wake: asyncio.Event) -> None:
         self._context = context
-        self._source = source
-        self._policy = policy
-        self._slots = asyncio.Semaphore(concurrency)
+        self._wake = wake
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
         deliveries = ids_in(batch)
         async with self._context.ledger.transaction() as tx:
             rows = await lodgments.load(tx, deliveries.keys())
-            to_ask, publications = await self._sort(tx, list(rows.values()))
-        margin = self._context.timing.token_margin
-        in_hand = {row.id for waiting in to_ask.values() for row in waiting}
-        done = [d for lodgment_id, ds in deliveries.items() if lodgment_id not in in_hand for d in ds]
-        if done:
-            yield Settled(tuple(done), tuple(publications))
-        asking = [asyncio.create_task(self._authorise(key, waiting, margin)) for key, waiting in to_ask.items()]
-        try:
-            for settled in asyncio.as_completed(asking):
-                ids, publications = await settled
-                yield Settled(tuple(d for i in ids for d in deliveries[i]), tuple(publications))
-        finally:
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
+            moves, waiting = await self._moves(tx, [row for row in rows.values() if row.state is State.RECEIVED])
+            won = await lodgments.move(tx, moves)
+        # What was done when these were here before: those messages may not have left.
+        publications = [onward(row) for row in rows.values() if row.state is State.AUTHORISED]
+        publications += self._messages([after for _, after in moves if after.id in won])
+        if waiting:
+            self._wake.set()
+            log.info("authorise.waiting", token_keys=waiting, lodgments=len(moves))
+        yield Settled(tuple(batch), tuple(publications))
 
-    async def renew(self, ahead: timedelta, demand_within: timedelta, limit: int) -> tuple[int, list[Outgoing]]:
-        """Ask anew for tokens that expire within `ahead` and were used within `demand_within`.
-
-        How many were asked for, and the messages of lodgments that waited for one of them; publish those.
-        """
-        now = self._context.clock()
-        async with self._context.ledger.transaction() as tx:
-            expiring = await tokens.expiring(tx, now + ahead, now - demand_within, now, limit)
-        to_ask = [stored.key for stored in expiring if self._known(stored, (), ahead) is None]
-        answered = await asyncio.gather(*(self._authorise(key, (), ahead) for key in to_ask))
-        return len(answered), [message for _, publications in answered for message in publications]
-
-    async def _sort(self, tx: Tx, rows: Sequence[Lodgment]) -> tuple[dict[TokenKey, list[Lodgment]], list[Outgoing]]:
-        """Move on what needs no request; return what waits for one, by key."""
+    async def _moves(self, tx: Tx, rows: Sequence[Lodgment]) -> tuple[list[tuple[Lodgment, Lodgment]], int]:
+        """Where each goes from here, and for how many keys some of them wait."""
         by_key: dict[TokenKey, list[Lodgment]] = {}
         moves: list[tuple[Lodgment, Lodgment]] = []
-        publications = [onward(row) for row in rows if row.state is State.AUTHORISED]
         for row in rows:
-            if row.state is not State.RECEIVED:
-                continue
             key = self._context.channels[row.channel].token_key(row)
             if key is None:
                 moves.append((row, row.moved(State.AUTHORISED, due_at=self._stuck_at(), reason=_kept(row))))
             else:
                 by_key.setdefault(key, []).append(row)
-        stored = await tokens.load(tx, [key.hash() for key in by_key])
-        to_ask: dict[TokenKey, list[Lodgment]] = {}
-        for key, waiting in by_key.items():
-            known = self._known(stored.get(key.hash()), waiting, self._context.timing.token_margin)
-            if known is None:
-                to_ask[key] = waiting
-            else:
-                moves += known
-        await tokens.touch(tx, stored.keys(), self._context.clock())
-        publications += await self._move(tx, moves)
-        return to_ask, publications
+        if not by_key:
+            return moves, 0
+        stored = await tokens.look(tx, [key.hash() for key in by_key])
+        lacking = {key: rows for key, rows in by_key.items() if not self._good(stored.get(key.hash()))}
+        for key in by_key.keys() - lacking.keys():
+            moves += [(row, self._with_token(row, stored[key.hash()])) for row in by_key[key]]
+        if lacking:
+            moves += await self._without_token(tx, lacking)
+        # Last: breakers are locked before token rows, or two transactions could wait for each other.
+        await tokens.touch(tx, {key.hash() for key in by_key.keys() - lacking.keys()}, self._context.clock())
+        return moves, len(lacking)
 
-    def _known(
-        self, stored: StoredToken | None, waiting: Sequence[Lodgment], margin: timedelta
-    ) -> list[tuple[Lodgment, Lodgment]] | None:
-        """How these go on by what the ledger has: the token, or its latest refusal. None: it must be asked for."""
+    async def _without_token(
+        self, tx: Tx, lacking: Mapping[TokenKey, Sequence[Lodgment]]
+    ) -> list[tuple[Lodgment, Lodgment]]:
+        credentials = await self._credentials(tx, lacking)
+        breakers = await channel_states.of(tx, BreakerScope.STS, {key.sts for key in lacking})
+        seen = await tokens.look(tx, [key.hash() for key in lacking])
+        wanted = [
+            Wanted(key, _released(rows))
+            for key, rows in lacking.items()
+            if self._refusal(seen.get(key.hash()), credentials.get(key.credential), rows) is None
+        ]
         now = self._context.clock()
-        if stored is None:
+        await token_queue.want(tx, wanted, now, now + self._margin)
+        # Their rows are locked now; an answer may have been stored since they were read.
+        seen |= await tokens.look(tx, [one.key.hash() for one in wanted])
+        asked = {one.key for one in wanted}
+        moves: list[tuple[Lodgment, Lodgment]] = []
+        for key, rows in lacking.items():
+            standing = _Standing(
+                seen.get(key.hash()), credentials.get(key.credential, Breaker()), breakers.get(key.sts, Breaker())
+            )
+            moves += [(row, self._next(row, key, standing, asked=key in asked, rows=rows)) for row in rows]
+        return moves
+
+    def _next(
+        self, row: Lodgment, key: TokenKey, standing: _Standing, *, asked: bool, rows: Sequence[Lodgment]
+    ) -> Lodgment:
+        stored = standing.stored
+        if stored is not None and self._good(stored):
+            return self._with_token(row, stored)
+        if not asked:
+            reason = self._refusal(stored, standing.credential, rows)
+            return replace(row.moved(State.HELD, reason=reason), token_key=key.hash())
+        # The answer wakes it; looking by itself, now and then, is for what nobody foresaw.
+        patience = self._context.timing.token_patience * (1 + self._context.spread() / 5)
+        due_at = self._context.clock() + patience
+        parked = row.moved(State.PARKED, due_at=due_at, resume=State.RECEIVED, reason=_waits(standing))
+        return replace(parked, token_key=key.hash())
+
+    async def _credentials(self, tx: Tx, lacking: Mapping[TokenKey, Sequence[Lodgment]]) -> dict[str, Breaker]:
+        """The refused credentials among these; one that was released, or whose probe is due, is let ask once more."""
+        now = self._context.clock()
+        found = await channel_states.of(tx, BreakerScope.CREDENTIAL, {key.credential for key in lacking})
+        for name, breaker in found.items():
+            released = any(_released(rows) for key, rows in lacking.items() if key.credential == name)
+            if breaker.state is not BreakerState.OPEN or not (released or may_probe(breaker, now)):
+                continue
+            locked = await channel_states.lock(tx, BreakerScope.CREDENTIAL, name)
+            if locked.state is BreakerState.OPEN:
+                locked = probing(locked, now)
+                await channel_states.write(tx, BreakerScope.CREDENTIAL, name, locked)
+            found[name] = locked
+        return found
+
+    def _refusal(
+        self, stored: StoredToken | None, credential: Breaker | None, rows: Sequence[Lodgment]
+    ) -> Reason | None:
+        """Why these are held without asking, or None when their token is to be asked for."""
+        if credential is not None and credential.state is BreakerState.OPEN:
+            return credential.cause
+        if credential is not None and credential.state is BreakerState.PROBING:
             return None
-        token = stored.token
-        if token is not None and token.expires_at > now + margin:
-            return [(row, self._with_token(row, stored.key_hash, token)) for row in waiting]
-        asked_now = stored.lease_until is not None and stored.lease_until > now
-        if asked_now or stored.failed is None or stored.failed.code == tokens.REFUSED_BY_AGENCY:
+        if stored is None or stored.failed is None or stored.retry_at is not None or stored.ask_at is not None:
             return None
-        if stored.retry_at is not None:
-            return [(row, _parked_after(row, stored)) for row in waiting] if stored.retry_at > now else None
+        if stored.failed.code == tokens.REFUSED_BY_AGENCY:
+            return None
         # Refused for good, which a person mends and then releases: asking for every lodgment again would be a storm.
-        released = any(row.reason is not None and row.reason.code == OPERATOR_RELEASED for row in waiting)
-        if released or stored.requested_at <= now - _ASK_AGAIN_AFTER:
+        if _released(rows) or stored.requested_at <= self._context.clock() - _ASK_AGAIN_AFTER:
             return None
-        return [(row, row.moved(State.HELD, reason=stored.failed)) for row in waiting]
+        return stored.failed
 
-    async def _authorise(
-        self, key: TokenKey, in_hand: Sequence[Lodgment], margin: timedelta
-    ) -> tuple[list[UUID], list[Outgoing]]:
-        """Ask for one key; then move on everything that waits for it, in hand or parked."""
-        async with self._slots:
-            publications = await self._claim(key, in_hand, margin)
-            if publications is None:
-                log.info("authorise.started", token_key=key.hash(), waiting=len(in_hand))
-                answer = await self._ask(key)
-                await self._keep(key.hash(), answer, in_hand)
-                publications = await self._settle(key.hash(), answer, in_hand)
-        return [row.id for row in in_hand], publications
-
-    async def _claim(self, key: TokenKey, in_hand: Sequence[Lodgment], margin: timedelta) -> list[Outgoing] | None:
-        """Win the right to ask, only now that a request can start: a lease must not run out in a queue of ours.
-
-        None when it is won; else what follows, because another asks, or asked while these waited.
-        """
+    def _messages(self, rows: Sequence[Lodgment]) -> list[Outgoing]:
         now = self._context.clock()
-        async with self._context.ledger.transaction() as tx:
-            moves = self._known((await tokens.load(tx, [key.hash()])).get(key.hash()), in_hand, margin)
-            if moves is None and await tokens.claim(tx, [key], self._context.worker, now, self._lease_until()):
-                return None
-            if moves is None:
-                moves = [(row, self._parked_for(row, key.hash())) for row in in_hand]
-            return await self._move(tx, moves)
+        told = [onward(row) for row in rows if row.state in NEXT_STEP]
+        return told + [outcome_event(row, (), now) for row in rows if row.state is State.HELD]
 
-    async def _ask(self, key: TokenKey) -> SecurityToken | Failure:
-        """Never longer than the lease: two requests for one key must not be under way."""
-        assert self._source is not None  # noqa: S101  - a channel with token keys has a token service
-        try:
-            async with asyncio.timeout(self._context.timing.token_wait.total_seconds()):
-                return await self._source.ask(key)
-        except TimeoutError:
-            return _OUT_OF_TIME
-
-    async def _keep(self, key: TokenKeyHash, answer: SecurityToken | Failure, in_hand: Sequence[Lodgment]) -> None:
-        """Store the answer, however long the ledger takes to come back: nobody else may ask until the lease is over."""
-        now = self._context.clock()
-        while True:
-            try:
-                async with self._context.ledger.transaction() as tx:
-                    if isinstance(answer, SecurityToken):
-                        await tokens.store(tx, key, self._context.worker, answer)
-                    else:
-                        retry_at = self._decide(answer, in_hand[0] if in_hand else None).due_at
-                        await tokens.fail(tx, key, self._context.worker, Reason.of(answer), retry_at, now)
-            except DependencyDownError as error:
-                log.warning("authorise.ledger_down", code=error.code, token_key=key)
-                await asyncio.sleep(_LEDGER_PAUSE)
-            else:
-                return
-
-    async def _settle(
-        self, key: TokenKeyHash, answer: SecurityToken | Failure, in_hand: Sequence[Lodgment]
-    ) -> list[Outgoing]:
-        async with self._context.ledger.transaction() as tx:
-            waiting = [*in_hand, *await lodgments.waiting_for_token(tx, key, _RELEASE_LIMIT)]
-            if isinstance(answer, SecurityToken):
-                log.info(
-                    "authorise.completed", token_key=key, expires=answer.expires_at.isoformat(), waiting=len(waiting)
-                )
-                moves = [(row, self._with_token(row, key, answer)) for row in waiting]
-            else:
-                log.warning("authorise.failed", token_key=key, code=answer.code, kind=answer.kind, waiting=len(waiting))
-                moves = [(row, self._after(row, answer)) for row in waiting]
-            return await self._move(tx, moves)
-
-    async def _move(self, tx: Tx, moves: Sequence[tuple[Lodgment, Lodgment]]) -> list[Outgoing]:
-        """Write the moves; the messages that follow, for those that nobody else moved meanwhile."""
-        won = await lodgments.move(tx, moves)
-        return list(self._messages(after for _, after in moves if after.id in won))
-
-    def _messages(self, rows: Iterable[Lodgment]) -> Iterable[Outgoing]:
-        for row in rows:
-            if row.state in NEXT_STEP:
-                yield onward(row)
-            elif row.state is State.HELD:
-                yield outcome_event(row, (), self._context.clock())
-
-    def _with_token(self, row: Lodgment, key: TokenKeyHash, token: SecurityToken) -> Lodgment:
+    def _with_token(self, row: Lodgment, stored: StoredToken) -> Lodgment:
         moved = row.moved(State.AUTHORISED, due_at=self._stuck_at(), reason=_kept(row))
-        return replace(moved, token_key=key, token_expires_at=token.expires_at)
+        return replace(moved, token_key=stored.key_hash, token_expires_at=stored.expires_at)
 
-    def _parked_for(self, row: Lodgment, key: TokenKeyHash) -> Lodgment:
-        reason = Reason(TOKEN_REQUESTED, "Another worker is asking for this token; it wakes the lodgment.")
-        parked = row.moved(State.PARKED, due_at=self._lease_until(), resume=State.RECEIVED, reason=reason)
-        return replace(parked, token_key=key)
+    def _good(self, stored: StoredToken | None) -> bool:
+        return stored is not None and stored.usable(self._context.clock(), self._margin)
 
-    def _after(self, row: Lodgment, failure: Failure) -> Lodgment:
-        decision = self._decide(failure, row)
-        return row.moved(
-            decision.state,
-            due_at=decision.due_at,
-            resume=decision.resume,
-            reason=Reason.of(failure),
-            tally=decision.tally,
-        )
-
-    def _decide(self, failure: Failure, row: Lodgment | None) -> Decision:
-        tally = row.tally if row is not None else Tally()
-        now = self._context.clock()
-        return decide(failure, tally, self._policy, now, resume=State.RECEIVED, spread=self._context.spread())
+    @property
+    def _margin(self) -> timedelta:
+        return self._context.timing.token_margin
 
     def _stuck_at(self) -> datetime:
         return self._context.clock() + self._context.timing.stuck_after
 
-    def _lease_until(self) -> datetime:
-        return self._context.clock() + self._context.timing.token_wait + _LEASE_BEYOND
+
+def _released(rows: Sequence[Lodgment]) -> bool:
+    return any(row.reason is not None and row.reason.code == OPERATOR_RELEASED for row in rows)
 
 
 def _kept(row: Lodgment) -> Reason | None:
@@ -244,16 +182,14 @@ def _kept(row: Lodgment) -> Reason | None:
     return row.reason if row.reason is not None and row.reason.code in {POLL_DUE, OUTCOME_LATE} else None
 
 
-def _parked_after(row: Lodgment, stored: StoredToken) -> Lodgment:
-    """Wait as long as the key itself waits: asking for every lodgment again would be a storm."""
-    return row.moved(State.PARKED, due_at=stored.retry_at, resume=State.RECEIVED, reason=stored.failed)
-
-
-_OUT_OF_TIME = Failure(
-    FailureClass.UNAVAILABLE,
-    "sts.timeout",
-    "",
-    "The token service took too long to answer. It is asked again by itself.",
-    Party.AGENCY,
-    Blast.CHANNEL,
-)
+def _waits(standing: _Standing) -> Reason:
+    """What a person reads who asks why it waits."""
+    cause = standing.sts.cause
+    if cause is not None and standing.sts.state is not BreakerState.CLOSED:
+        text = f"The token service does not answer as it must, and is asked again by itself. {cause.code}: {cause.text}"
+        return Reason(TOKEN_REQUESTED, text, cause.who)
+    failed = None if standing.stored is None else standing.stored.failed
+    if failed is not None and failed.code != tokens.REFUSED_BY_AGENCY:
+        text = f"No token could be had yet, it is asked for again by itself. {failed.code}: {failed.text}"
+        return Reason(TOKEN_REQUESTED, text, failed.who)
+    return Reason(TOKEN_REQUESTED, "A token is asked for; its answer wakes the lodgment. See `lodge tokens`.")

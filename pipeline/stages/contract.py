@@ -3,10 +3,12 @@
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
+
+import structlog
 
 from pipeline.broker.messages import read_step_message, step_message
 from pipeline.broker.port import Delivery, Outgoing
@@ -19,6 +21,9 @@ from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.references import Ids
 from pipeline.lodgment.states import NEXT_STEP, Step
 from pipeline.protocol.credential import Credential
+from pipeline.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
 
 Clock = Callable[[], datetime]
 """Now, aware, in UTC."""
@@ -76,6 +81,8 @@ class Timing:
     """A token is used only if it outlives this: the envelope may be under way that long (WIG 3.6)."""
     token_wait: timedelta = timedelta(seconds=60)
     """How long one token request may take, retries included, before another worker may ask."""
+    token_patience: timedelta = timedelta(minutes=30)
+    """How often a lodgment without a token looks by itself whether there is one; normally the answer wakes it."""
     lane_check: timedelta = timedelta(seconds=30)
     """How often a lodgment looks by itself whether its turn has come; normally its predecessor wakes it."""
 
@@ -92,6 +99,13 @@ class Context:
     worker: str
     """This process, as attempts and leases name it: host, process id, start."""
     ids: Ids
+    metrics: Metrics = field(default_factory=Metrics, compare=False)
+
+    def tell_unknown(self, channel: str, failure: Failure) -> None:
+        """Count and log a fault that no table explains: a row is missing, and what it means was guessed."""
+        if not failure.known:
+            self.metrics.unknown_fault(channel, failure.code)
+            log.warning("fault.unknown", channel=channel, code=failure.code, kind=failure.kind, detail=failure.detail)
 
     def new_id(self) -> UUID:
         return self.ids.new(self.clock(), os.urandom(10))

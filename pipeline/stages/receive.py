@@ -19,7 +19,7 @@ from pipeline.ledger.quarantine import Quarantined
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import ArtifactKind
 from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
-from pipeline.lodgment.lodgment import Lodgment, Reason
+from pipeline.lodgment.lodgment import NOT_BEFORE, Lodgment, Reason
 from pipeline.lodgment.references import message_reference_number
 from pipeline.lodgment.states import NEXT_STEP, State, Step
 from pipeline.lodgment.subscription import (
@@ -157,7 +157,7 @@ class Receive:
         )
         if job.not_before is None or job.not_before <= now:
             return received
-        reason = Reason("job.not-before", f"The producer asked to wait until {job.not_before.isoformat()}.")
+        reason = Reason(NOT_BEFORE, f"The producer asked to wait until {job.not_before.isoformat()}.")
         return received.moved(State.PARKED, due_at=job.not_before, resume=State.RECEIVED, reason=reason)
 
     async def _store(self, taken: dict[str, _Taken], refused: list[_Refused]) -> list[Outgoing]:

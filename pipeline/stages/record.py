@@ -117,6 +117,8 @@ class Record:
         publications = [onward(row) for row in woken]
         for one, after in stored:
             _tell(one, after)
+            if isinstance(one.verdict, Failure):
+                self._context.tell_unknown(one.before.channel, one.verdict)
             if after.state in NEXT_STEP:
                 publications.append(onward(after))
             else:
@@ -158,7 +160,8 @@ class Record:
             decision = decide_after_question(verdict, row.tally, policy, now, since=since, spread=spread)
             reason = Reason.of(verdict)
             if verdict.kind in _NOT_TAKEN:
-                row = replace(row, agency_reference=None)
+                # The envelope at hand is the question: sent where documents go, it would lodge nothing.
+                row = replace(row, agency_reference=None, envelope_id=None)
         else:
             decision, reason = decide(verdict, row.tally, policy, now, spread=spread), Reason.of(verdict)
         due_at = decision.due_at

@@ -1,5 +1,6 @@
 """One conversation with the token service: a signed request, its reply read, a bounded number of tries."""
 
+import secrets
 from datetime import timedelta
 
 import structlog
@@ -8,7 +9,7 @@ from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_ex
 from pipeline.channels import mas_st
 from pipeline.channels.mas_st import StsProfile
 from pipeline.gateway.exchange import Exchange, Request
-from pipeline.lodgment.errors import RefusedError
+from pipeline.lodgment.errors import DependencyDownError, RefusedError
 from pipeline.lodgment.failures import Failure, FailureClass, Party
 from pipeline.lodgment.references import TokenKey
 from pipeline.protocol.credential import Credential
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 _TRIES = 3
 _LEAST_SKEW = timedelta(seconds=2)
 """Smaller differences are told by nobody and harm nobody."""
+_NAME = "mas-st"
 
 
 class TokenService:
@@ -46,6 +48,7 @@ class TokenService:
         )
         answer: SecurityToken | Failure = await tries(self._once, key, credential)
         if isinstance(answer, Failure):
+            self._context.tell_unknown(_NAME, answer)
             return mas_st.unreachable(answer) if answer.kind in _NO_ANSWER else answer
         return answer if self._outlives_a_submission(answer) else _too_short(answer)
 
@@ -61,9 +64,20 @@ class TokenService:
         now = self._context.clock()
         nonce = self._context.new_id()
         try:
-            request = mas_st.request(self._profile, credential, key, f"urn:uuid:{nonce}", now, nonce.hex, self._skew)
+            request = mas_st.request(
+                self._profile,
+                credential,
+                key,
+                f"urn:uuid:{nonce}",
+                now,
+                nonce.hex,
+                self._skew,
+                secrets.token_bytes(key.key_size // 8),
+            )
         except RefusedError as error:
             return Failure(FailureClass.OUR_DOCUMENT, error.code, str(error), _CANNOT_ASK, Party.PRODUCER)
+        except DependencyDownError as error:
+            return Failure(FailureClass.UNAVAILABLE, error.code, str(error), _CANNOT_SIGN, Party.OPERATOR)
         exchange = await self._carrier.exchange(Request(request.url, (request.body,), request.headers))
         self._measure_skew(exchange)
         if exchange.failure is not None:
@@ -71,10 +85,13 @@ class TokenService:
         return mas_st.read_reply(request, exchange.status or 0, exchange.body or b"", self._context.clock())
 
     def _measure_skew(self, exchange: Exchange) -> None:
-        if exchange.server_date is None:
+        skew = mas_st.measured_skew(exchange.body, exchange.server_date, exchange.started_at, exchange.finished_at)
+        if skew is None:
             return
-        skew = mas_st.clock_skew(exchange.server_date, exchange.started_at, exchange.finished_at)
-        if abs(skew - self._skew) >= _LEAST_SKEW:
+        self._context.metrics.sts_clock_skew(skew.total_seconds())
+        if abs(skew) > mas_st.LARGEST_SKEW:
+            log.error("sts.clock_skew_absurd", seconds=skew.total_seconds())
+        elif abs(skew - self._skew) >= _LEAST_SKEW:
             log.warning("sts.clock_skew", seconds=skew.total_seconds())
             self._skew = skew
 
@@ -101,3 +118,4 @@ def _too_short(token: SecurityToken) -> Failure:
 
 
 _CANNOT_ASK = "No token can be asked for on these terms; the producer corrects the job and pushes it under a new id."
+_CANNOT_SIGN = "The token that holds the private key cannot be used now. It is asked again by itself."

@@ -7,11 +7,8 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from hypothesis import assume, given, settings
 from lxml import etree
-from signxml.algorithms import DigestAlgorithm, SignatureMethod
-from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.asic_profile import SERVICE, Software
@@ -22,6 +19,7 @@ from pipeline.protocol.wsse import AssertionReference
 from pipeline.protocol.xml import canonical, parse
 from tests.doubles.asic import (
     NAMESPACE,
+    NOW,
     PAYLOAD,
     make_assertion,
     make_basic_channel,
@@ -35,6 +33,7 @@ from tests.doubles.asic import (
 )
 from tests.doubles.documents import prepared_by
 from tests.doubles.odd_xml import odd_payloads
+from tests.oracles.python_verifiers import by_signxml
 
 HEADER = f"{Ns.SOAP('Body')}/{{{NAMESPACE}}}request/{Ns.ASIC_HEADER('businessDocumentHeader')}"
 
@@ -50,14 +49,7 @@ def sealed(channel: AsicBusinessNames, payload: bytes = PAYLOAD, nonce: str = "n
 
 def signxml_accepts(envelope: bytes) -> list[bytes]:
     """What the document signature covers, as signxml returns it: the octets that it digested."""
-    wanted = SignatureConfiguration(
-        expect_references=2,
-        signature_methods=frozenset({SignatureMethod.RSA_SHA256}),
-        digest_algorithms=frozenset({DigestAlgorithm.SHA256}),
-    )
-    pem = make_credential().certificate.public_bytes(serialization.Encoding.PEM).decode()
-    found = XMLVerifier().verify(envelope, x509_cert=pem, expect_config=wanted)
-    return [one.signed_data for one in (found if isinstance(found, list) else [found])]
+    return by_signxml(envelope, make_credential().certificate, NOW)
 
 
 def test_both_signatures_of_an_envelope_verify() -> None:

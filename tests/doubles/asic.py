@@ -18,7 +18,7 @@ from pipeline.channels.contract import Envelope, SealOrder
 from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.references import message_reference_number
 from pipeline.lodgment.states import State
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, RsaKey
 from pipeline.protocol.wsse import AssertionReference
 from pipeline.protocol.wstrust import SecurityToken
 
@@ -60,7 +60,7 @@ def make_credential(name: str = "Payroll") -> Credential:
         .sign(key, hashes.SHA256())
     )
     der = certificate.public_bytes(serialization.Encoding.DER)
-    return Credential(f"ABRD:{ABN}_{name}", ABN, name, certificate, der, key)
+    return Credential(f"ABRD:{ABN}_{name}", ABN, name, certificate, der, RsaKey(key))
 
 
 def make_assertion(*, default_namespace: bool = False) -> bytes:
@@ -121,6 +121,11 @@ def make_profile(reference: AssertionReference = AssertionReference.WSU_ID) -> A
 
 def make_channel(reference: AssertionReference = AssertionReference.WSU_ID) -> AsicBusinessNames:
     return AsicBusinessNames(make_profile(reference))
+
+
+def make_acting_channel() -> AsicBusinessNames:
+    """A channel whose tokens act for the employer."""
+    return AsicBusinessNames(replace(make_profile(), authentication=replace(TERMS, act_as_employer=True)))
 
 
 def make_basic_channel() -> AsicBusinessNames:

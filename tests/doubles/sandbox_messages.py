@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import xmlsec
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from lxml import etree
 
+from pipeline.protocol.credential import SigningKey
 from pipeline.sandbox.asic_messages import Service
+from tests.doubles.synthetic_credentials import raw
 
 SOAP = "http://www.w3.org/2003/05/soap-envelope"
 WSA = "http://www.w3.org/2005/08/addressing"
@@ -167,8 +168,8 @@ def sign(
     return signature
 
 
-def rsa_key(private_key: RSAPrivateKey) -> xmlsec.Key:
-    pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def rsa_key(private_key: SigningKey) -> xmlsec.Key:
+    pem = raw(private_key).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatPem)
 
 
@@ -253,7 +254,7 @@ def unsealed(message: etree._Element, token: Token, certificate_der: bytes) -> e
     return envelope(message, (security,))
 
 
-def seal(root: etree._Element, token: Token, private_key: RSAPrivateKey) -> bytes:
+def seal(root: etree._Element, token: Token, private_key: SigningKey) -> bytes:
     """Both signatures, as the guide has them."""
     sign(root, rsa_key(private_key), ("body", "certificate"), signature_id="document")
     sign(root, hmac_key(token.proof_key), ("document", "body", "assertion"), HMAC)

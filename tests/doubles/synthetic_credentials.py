@@ -6,11 +6,11 @@ from functools import cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, CredentialKind, RsaKey, SigningKey
 
 ISSUED_AT = datetime(2026, 9, 13, 6, 10, 22, tzinfo=UTC)
 AGENT_ABN = "11000002568"
@@ -65,16 +65,47 @@ def credential(
     name = "Ann Ng" if identity.startswith("ABRP:") else name
     certificate = _certificate(name, abn, sub_authority(), serial, valid)
     chain = (sub_authority().certificate, root_authority().certificate)
-    return Credential(identity, abn, name, certificate, certificate.public_bytes(Encoding.DER), key(name), chain)
+    kind = CredentialKind.USER if identity.startswith("ABRP:") else CredentialKind.DEVICE
+    der = certificate.public_bytes(Encoding.DER)
+    return Credential(identity, abn, name, certificate, der, RsaKey(key(name)), chain, kind)
+
+
+def raw(signing: SigningKey) -> RSAPrivateKey:
+    """The key behind a signing key in memory, for other implementations to work with."""
+    assert isinstance(signing, RsaKey)
+    return signing.private
 
 
 def user_credential() -> Credential:
     return credential(f"ABRP:{CLIENT_ABN}_10000022", 77)
 
 
+@cache
+def weak_key() -> Credential:
+    """A user's credential with a key of 1024 bits, as AUSkeys of 2014 have."""
+    own = generate_private_key(65537, 1024)  # noqa: S505  - what must be refused
+    certificate = certificate_of("Ann Ng", CLIENT_ABN, own.public_key(), sub_authority(), 78)
+    chain = (sub_authority().certificate, root_authority().certificate)
+    der = certificate.public_bytes(Encoding.DER)
+    identity = f"ABRP:{CLIENT_ABN}_10000023"
+    return Credential(identity, CLIENT_ABN, "Ann Ng", certificate, der, RsaKey(own), chain, CredentialKind.USER)
+
+
 def _certificate(
     name: str, abn: str, issuer: Authority | None, serial: int, valid: timedelta = timedelta(days=730)
 ) -> x509.Certificate:
+    return certificate_of(name, abn, key(name).public_key(), issuer or key(name), serial, valid)
+
+
+def certificate_of(
+    name: str,
+    abn: str,
+    public: RSAPublicKey,
+    issuer: Authority | RSAPrivateKey,
+    serial: int,
+    valid: timedelta = timedelta(days=730),
+) -> x509.Certificate:
+    """A certificate over any public key; a bare private key as issuer makes it self-signed."""
     subject = x509.Name(
         [
             x509.NameAttribute(NameOID.COUNTRY_NAME, "AU"),
@@ -85,10 +116,10 @@ def _certificate(
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject if issuer is None else issuer.certificate.subject)
-        .public_key(key(name).public_key())
+        .issuer_name(issuer.certificate.subject if isinstance(issuer, Authority) else subject)
+        .public_key(public)
         .serial_number(serial)
         .not_valid_before(ISSUED_AT)
         .not_valid_after(ISSUED_AT + valid)
-        .sign(key(name) if issuer is None else issuer.key, hashes.SHA256())
+        .sign(issuer.key if isinstance(issuer, Authority) else issuer, hashes.SHA256())
     )

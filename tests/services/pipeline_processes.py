@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import ssl
+import subprocess
 import sys
 import time
 import urllib.request
@@ -106,6 +107,10 @@ class Site:
         self._ended.append(service)
         return service
 
+    def run_command(self, *arguments: str) -> None:
+        """A command that must do what it is asked to."""
+        subprocess.run([LODGE, *arguments], env=self.environment, check=True, capture_output=True, timeout=120)
+
     def _launch(self, arguments: Sequence[str], kind: str, ready: str) -> Service:
         name = "-".join(arguments[:2]) if kind == "log" else arguments[0]
         log = self.folder / f"{len(self._started):03d}-{name}.{kind}"
@@ -143,8 +148,20 @@ class Site:
 
     def book(self) -> list[dict[str, Any]]:
         """The agency's own word: how often it saw and processed each reference. In pages: exact when all is calm."""
+        return self._ask_sandbox("book")
+
+    def asked(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The token service's own word: what it was asked in all, and for each party."""
+        [total, *parties] = self._ask_sandbox("sts")
+        return total, parties
+
+    def script(self, **trouble: object) -> None:
+        """Put a service of the sandbox in trouble, or out of it."""
+        self._ask_sandbox("script", json.dumps(trouble).encode())
+
+    def _ask_sandbox(self, door: str, body: bytes | None = None) -> list[dict[str, Any]]:
         context = ssl.create_default_context(cafile=self._home.ca_file)
-        with urllib.request.urlopen(f"{self.url}/sandbox/book", timeout=30, context=context) as reply:  # noqa: S310
+        with urllib.request.urlopen(f"{self.url}/sandbox/{door}", body, timeout=30, context=context) as reply:  # noqa: S310
             return [json.loads(line) for line in reply]
 
     def surprises(self) -> list[str]:

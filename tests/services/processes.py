@@ -85,6 +85,13 @@ class Service:
             return self._process.wait(within)
         return None
 
+    def peak_memory(self) -> int:
+        """Bytes that the living process has had in memory at its most (proc(5), VmHWM)."""
+        assert self._process is not None, f"{self._name} was not started"
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+
     def kill(self) -> None:
         """SIGKILL to the process and to everything it started: no goodbye to anybody."""
         self._end(signal.SIGKILL, 30)

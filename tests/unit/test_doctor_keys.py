@@ -1,6 +1,7 @@
 """What the doctor says of keys: file modes, dates and chains."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from cryptography import x509
 
 from pipeline.interfaces.cli.doctor.endpoints import Stage
 from pipeline.interfaces.cli.doctor.keys import (
-    EXPIRY_WARNING,
     FileState,
     judge_chain,
     judge_expiry,
@@ -18,6 +18,7 @@ from pipeline.interfaces.cli.doctor.keys import (
     keystore_lines,
 )
 from pipeline.interfaces.cli.doctor.line import RENEWERS, Role, Verdict
+from pipeline.protocol.credential import EXPIRY_WARNING, Credential
 from pipeline.protocol.synthetic_keystore import write
 from pipeline.settings import EnvironmentSettings
 from tests.doubles.synthetic_credentials import (
@@ -102,14 +103,20 @@ def test_a_keystore_that_is_not_there_is_told(tmp_path: Path) -> None:
 LEAF, SUB, ROOT = credential().certificate, sub_authority().certificate, root_authority().certificate
 
 
+def holder_of(certificates: Sequence[x509.Certificate]) -> Credential:
+    """A credential with this leaf, and the others in the order given."""
+    leaf, *others = certificates
+    return replace(credential(), certificate=leaf, chain=tuple(others))
+
+
 @pytest.mark.parametrize(
     ("certificates", "stage", "verdict", "words"),
     [
         ((LEAF, SUB, ROOT), Stage.TEST, Verdict.PASS, "Payroll ← Synthetic Sub CA ← Synthetic Root CA, complete"),
         ((LEAF, ROOT, SUB), Stage.TEST, Verdict.PASS, "complete"),
-        ((LEAF, SUB), Stage.TEST, Verdict.WARN, "does not hold Synthetic Root CA"),
-        ((LEAF, ROOT), Stage.TEST, Verdict.WARN, "does not hold Synthetic Sub CA"),
-        ((LEAF,), Stage.UNKNOWN, Verdict.WARN, "does not hold Synthetic Sub CA"),
+        ((LEAF, SUB), Stage.TEST, Verdict.WARN, "no certificate of the issuer 'Synthetic Root CA'"),
+        ((LEAF, ROOT), Stage.TEST, Verdict.WARN, "no certificate of the issuer 'Synthetic Sub CA'"),
+        ((LEAF,), Stage.UNKNOWN, Verdict.WARN, "no certificate of the issuer 'Synthetic Sub CA'"),
         ((LEAF, SUB, ROOT), Stage.PRODUCTION, Verdict.WARN, "issues test credentials"),
         ((LEAF, SUB, ROOT), Stage.UNKNOWN, Verdict.PASS, "complete"),
     ],
@@ -117,13 +124,13 @@ LEAF, SUB, ROOT = credential().certificate, sub_authority().certificate, root_au
 def test_a_chain_is_followed_by_its_signatures_in_any_order(
     certificates: Sequence[x509.Certificate], stage: Stage, verdict: Verdict, words: str
 ) -> None:
-    line = judge_chain(certificates, stage, NOW)
+    line = judge_chain(holder_of(certificates), stage, NOW)
     assert line.verdict is verdict, line
     assert words in line.found
 
 
 def test_an_authority_that_has_expired_is_told() -> None:
-    line = judge_chain((LEAF, SUB, ROOT), Stage.TEST, ISSUED_AT + timedelta(days=731))
+    line = judge_chain(holder_of((LEAF, SUB, ROOT)), Stage.TEST, ISSUED_AT + timedelta(days=731))
     assert line.verdict is Verdict.WARN
     assert "Synthetic Sub CA" in line.found
 
@@ -142,7 +149,7 @@ def test_an_issuer_of_the_other_world_is_told(
     issuer: str, stage: Stage, verdict: Verdict, who: tuple[Role, ...]
 ) -> None:
     authority = lone_authority(issuer)
-    line = judge_chain((leaf_of(authority), authority.certificate), stage, NOW)
+    line = judge_chain(holder_of((leaf_of(authority), authority.certificate)), stage, NOW)
     assert (line.verdict, line.who) == (verdict, who)
 
 
@@ -164,11 +171,18 @@ def keystore(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("keys") / "keystore.xml"
     path.write_bytes(write([credential(), soon], "hunter2", b"s" * 32))
     path.chmod(0o600)
+    write_password(path, "hunter2")
     return path
 
 
+def write_password(keystore: Path, password: str) -> None:
+    file = keystore.with_suffix(".password")
+    file.write_text(password)
+    file.chmod(0o600)
+
+
 def test_each_credential_that_is_about_to_end_is_told(keystore: Path) -> None:
-    lines, chosen = keystore_lines(environment(keystore, AGENT_ABN), "hunter2", Stage.TEST, NOW)
+    lines, chosen = keystore_lines(environment(keystore, AGENT_ABN), Stage.TEST, NOW, readable=True)
     told = [(str(line.check), line.verdict) for line in lines]
     assert told == [
         ("keys.keystore_file", Verdict.PASS),
@@ -183,8 +197,12 @@ def test_each_credential_that_is_about_to_end_is_told(keystore: Path) -> None:
     assert "_Soon" in lines[4].found
 
 
-def test_a_wrong_password_fails_once_and_is_not_repeated_anywhere(keystore: Path) -> None:
-    lines, chosen = keystore_lines(environment(keystore, AGENT_ABN), "swordfish", Stage.TEST, NOW)
+def test_a_wrong_password_fails_once_and_is_not_repeated_anywhere(keystore: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "keystore.xml"
+    copy.write_bytes(keystore.read_bytes())
+    copy.chmod(0o600)
+    write_password(copy, "swordfish")
+    lines, chosen = keystore_lines(environment(copy, AGENT_ABN), Stage.TEST, NOW, readable=True)
     assert chosen is None
     assert [str(line.check) for line in lines if line.verdict is Verdict.FAIL] == ["keys.unlock"]
     assert {line.verdict for line in lines[2:]} == {Verdict.SKIP}
@@ -192,7 +210,7 @@ def test_a_wrong_password_fails_once_and_is_not_repeated_anywhere(keystore: Path
 
 
 def test_a_credential_that_is_not_there_is_told_with_those_that_are(keystore: Path) -> None:
-    lines, chosen = keystore_lines(environment(keystore, "51824753556"), "hunter2", Stage.TEST, NOW)
+    lines, chosen = keystore_lines(environment(keystore, "51824753556"), Stage.TEST, NOW, readable=True)
     assert chosen is None
     line = next(line for line in lines if line.check == "keys.credential")
     assert line.verdict is Verdict.FAIL

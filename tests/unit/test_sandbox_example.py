@@ -71,5 +71,7 @@ def test_documents_are_all_different_and_their_abns_hold(batch: list[ExampleJob]
     assert all(abn_rules.is_valid(job["employer"]["abn"]) for job in accepted.values())
 
 
-def test_may_be_smaller() -> None:
-    assert 40 <= len(example_batch(NOW, size=40)) <= 50
+def test_may_be_smaller_and_still_meets_everything() -> None:
+    smaller = example_batch(NOW, size=40)
+    assert 40 <= len(smaller) <= 50
+    assert {json.loads(job.job)["labels"]["scenario"] for job in smaller} == set(Scenario)

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.interfaces.cli import (
+    credentials,
     database,
     diagnose,
     example,
@@ -35,6 +36,7 @@ _THEMES = (
     quarantine,
     tokens,
     software_ids,
+    credentials,
     diagnose,
     sandbox,
     database,

@@ -149,7 +149,7 @@ async def _hand_out_tokens(parts: Parts, rows: Sequence[Lodgment]) -> None:
     async with parts.ledger.transaction() as tx:
         await tokens.claim(tx, wanted, parts.context.worker, moment, moment + timedelta(minutes=1))
         for key in wanted:
-            await tokens.store(tx, key.hash(), parts.context.worker, _own_token(parts, key, expires))
+            await tokens.store(tx, key.hash(), parts.context.worker, _own_token(parts, key, expires), moment)
 
 
 def _own_token(parts: Parts, key: TokenKey, lifetime: timedelta) -> SecurityToken:

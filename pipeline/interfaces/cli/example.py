@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.interfaces.cli import screen
+from pipeline.lodgment.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -33,14 +34,18 @@ def register(app: typer.Typer) -> None:
 
 
 def example(
-    size: Annotated[int, typer.Option(min=30, help="About how many lodgments.")] = 300,
+    employers: Annotated[int, typer.Option(min=40, help="How many employers lodge a pay event.")] = 200,
+    payees: Annotated[int, typer.Option(help="How many people they pay between them.")] = 5_000,
+    names: Annotated[int, typer.Option(min=30, help="About how many business name applications go along.")] = 60,
     patience: Annotated[float, typer.Option(help="Seconds to wait for the last one.")] = 110,
 ) -> None:
-    """Lodge the example batch through the sandbox agencies, and check where each lodgment ended.
+    """Lodge an example pay run through the sandbox agencies, and check where each lodgment ended.
 
-    Everything is synthetic and stays on this machine. The batch meets every trouble that an agency can make: business
-    rules broken, late answers, outages with and without a return time, connections cut before and after processing,
-    half replies, refused tokens. Every run lodges a batch of its own in the ledger under LODGE_HOME (var/).
+    A bureau's employers lodge their pay events with Single Touch Payroll, and some business name applications go to
+    ASIC meanwhile. Everything is synthetic and stays on this machine. The batch meets every trouble that an agency can
+    make: records and whole events refused, permissions missing, outcomes that take their time, duplicates, connections
+    cut before and after processing, broken and forged replies, refused tokens. Every run lodges a batch of its own in
+    the ledger under LODGE_HOME (var/).
 
     Exit code 1 if any lodgment is not where the batch says it must be, or the agency's book says that one was
     processed more than once.
@@ -55,11 +60,20 @@ def example(
     log = settings.home / "example.log"
     with log.open("a") as stream:
         configure_logs("info", json_lines=True, stream=stream)
-        ended = uvloop.run(_lodge(settings, size, patience))
+        ended = uvloop.run(_lodge(settings, _Size(employers, payees, names), patience))
     _show(ended)
     screen.stderr().print(f"\nlog: {log}")
     if ended.faults:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """Of the batch, as the options say."""
+
+    employers: int
+    payees: int
+    names: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +89,21 @@ class _Seen:
 class _Ended:
     """The finished batch: how many ended where and why, and each that is not where it must be."""
 
-    counts: Mapping[tuple[str, str, str, str], int]
+    counts: Mapping[tuple[str, str, str, str, str], int]
     faults: Sequence[str]
     jobs: int
     attempts: int
     most_processed: int
     """How often the agency processed the reference that it processed most often."""
     seconds: float
-    rejected: str | None
-    """The job id of a rejected lodgment, to look at."""
+    partly: str | None
+    """The job id of a pay event that was accepted in part, to look at."""
 
 
-async def _lodge(settings: "Settings", size: int, patience: float) -> _Ended:
+async def _lodge(settings: "Settings", size: _Size, patience: float) -> _Ended:
     from pipeline.bootstrap import now, opened
     from pipeline.broker.port import Exchange, Outgoing
     from pipeline.lodgment.states import Step
-    from pipeline.sandbox.example import example_batch
     from pipeline.sandbox.home import open_home
     from pipeline.sandbox.server import Sandbox
     from workers.process import Worker, run
@@ -103,7 +116,7 @@ async def _lodge(settings: "Settings", size: int, patience: float) -> _Ended:
         stop = asyncio.Event()
         working = asyncio.create_task(run(parts, tuple(Worker), stop))
         started = time.monotonic()
-        batch = example_batch(now(), size=size, name=f"example-{now():%Y%m%dT%H%M%S}")
+        batch = _batch(size, now())
         try:
             for first in range(0, len(batch), _CHUNK):
                 chunk = batch[first : first + _CHUNK]
@@ -116,6 +129,20 @@ async def _lodge(settings: "Settings", size: int, patience: float) -> _Ended:
             stop.set()
             await working
     return _judge(batch, seen, time.monotonic() - started)
+
+
+def _batch(size: _Size, moment: datetime) -> "list[ExampleJob]":
+    """The applications and the pay run, in the order in which they are pushed."""
+    from pipeline.sandbox.example import example_batch
+    from pipeline.sandbox.pay_run_example import pay_run_batch
+
+    run = f"{moment:%Y%m%dT%H%M%S}"
+    try:
+        pay_run = pay_run_batch(moment, count=size.employers, payees=size.payees, name=f"payrun-{run}")
+    except ValueError as error:
+        raise ConfigurationError("example.payees", f"--payees: {error}") from error
+    names = example_batch(moment, size=size.names, name=f"example-{run}")
+    return names + pay_run
 
 
 async def _watch(
@@ -143,15 +170,17 @@ async def _look(parts: "Parts", batch: "Sequence[ExampleJob]") -> _Seen:
         kept = await quarantine.list_(tx, 1000)
     book = await parts.agency.exchange(Request(f"{parts.environment.agency_url}/sandbox/book", (), (), "GET"))
     lines = [json.loads(line) for line in (book.body or b"").splitlines()]
-    return _Seen(rows, kept, {line["reference"]: line for line in lines})
+    # SBR2 has the reference with our domain behind it.
+    return _Seen(rows, kept, {line["reference"].partition("@")[0]: line for line in lines})
 
 
 def _judge(batch: "Sequence[ExampleJob]", seen: _Seen, seconds: float) -> _Ended:
-    counts: Counter[tuple[str, str, str, str]] = Counter()
+    counts: Counter[tuple[str, str, str, str, str]] = Counter()
     for job_id, row in seen.rows.items():
         fields = json.loads(next(one.job for one in batch if one.job_id == job_id))
         reason = row.reason
         counts[
+            row.channel,
             fields.get("labels", {}).get("scenario", ""),
             str(row.state),
             reason.code if reason else "",
@@ -160,8 +189,8 @@ def _judge(batch: "Sequence[ExampleJob]", seen: _Seen, seconds: float) -> _Ended
     ours = {one.job_id for one in batch}
     for item in seen.kept:
         if item.job_id in ours:
-            counts["", "refused", item.code, item.reason] += 1
-    rejected = next((job_id for job_id, row in seen.rows.items() if row.state == "rejected"), None)
+            counts["", "", "refused", item.code, item.reason] += 1
+    partly = next((job_id for job_id, row in seen.rows.items() if row.state == "partially_accepted"), None)
     attempts = sum(row.attempts for row in seen.rows.values())
     processed = [int(str(seen.book.get(row.reference, {}).get("processed", 0))) for row in seen.rows.values()]
     return _Ended(
@@ -171,7 +200,7 @@ def _judge(batch: "Sequence[ExampleJob]", seen: _Seen, seconds: float) -> _Ended
         attempts=attempts,
         most_processed=max(processed, default=0),
         seconds=seconds,
-        rejected=rejected,
+        partly=partly,
     )
 
 
@@ -199,8 +228,10 @@ def _fault(one: "ExampleJob", seen: _Seen) -> str | None:
 
 def _show(ended: _Ended) -> None:
     console = screen.stdout()
-    rows = [(number, *key) for key, number in sorted(ended.counts.items(), key=lambda item: (item[0][1], item[0]))]
-    console.print(screen.table("Outcomes", ("jobs", "the agency's trouble", "state", "code", "reason"), rows))
+    by_channel = sorted(ended.counts.items(), key=lambda item: (item[0][0], item[0][2], item[0]))
+    rows = [(key[0], number, *key[1:]) for key, number in by_channel]
+    heads = ("channel", "jobs", "the agency's trouble", "state", "code", "reason")
+    console.print(screen.table("Outcomes", heads, rows))
     right = ended.jobs - len(ended.faults)
     console.print(
         f"\n{right} of {ended.jobs} jobs are where they must be; {ended.attempts} attempts, "
@@ -210,5 +241,5 @@ def _show(ended: _Ended) -> None:
     for fault in ended.faults[:20]:
         console.print(f"  WRONG: {fault}")
     console.print("\nwhere to look next:\n  .venv/bin/lodge status")
-    if ended.rejected is not None:
-        console.print(f"  .venv/bin/lodge explain {ended.rejected}")
+    if ended.partly is not None:
+        console.print(f"  .venv/bin/lodge explain {ended.partly}")

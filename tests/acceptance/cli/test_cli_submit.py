@@ -35,7 +35,8 @@ def test_a_dry_run_writes_envelopes_that_the_relying_party_can_verify(
     written = sorted((tmp_path / "sealed").iterdir())
     assert [path.name for path in written] == ["a%2F1.xml", "a%2F2.xml"]
 
-    relying_party = RelyingParty(open_home(sandbox.home, datetime.now(UTC)))
+    home = open_home(sandbox.home, datetime.now(UTC))
+    relying_party = RelyingParty(home.relying_party, home.sts.certificate)
     for path in written:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         root = etree.fromstring(path.read_bytes())

@@ -160,8 +160,8 @@ async def test_lodgments_of_one_lane_go_out_one_at_a_time_and_in_order(pipeline:
 
 
 async def test_nothing_is_sent_before_its_time(pipeline: "Pipeline") -> None:
-    not_before = datetime.now(UTC) + timedelta(seconds=3)
     async with pipeline.running():
+        not_before = datetime.now(UTC) + timedelta(seconds=8)
         await pipeline.push(job("later", not_before=not_before.isoformat()))
         waiting = await pipeline.until("later", State.PARKED)
         assert waiting.reason is not None

@@ -242,8 +242,8 @@ async def test_finds_who_waits_for_a_token(ledger: Ledger) -> None:
     ]
     await _take_in(ledger, *strangers, *waiting)
     async with ledger.transaction(read_only=True) as tx:
-        assert await lodgments.waiting_for_token(tx, key, 10) == waiting
-        assert await lodgments.waiting_for_token(tx, key, 2) == waiting[:2]
+        assert await lodgments.waiting_for_token(tx, [key], 10) == waiting
+        assert await lodgments.waiting_for_token(tx, [key], 2) == waiting[:2]
 
 
 async def test_wakes_what_a_dead_process_had_in_hand(ledger: Ledger) -> None:

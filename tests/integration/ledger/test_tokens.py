@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from pipeline.ledger import lodgments, tokens
+from pipeline.ledger import lodgments, token_reports, tokens
 from pipeline.ledger.session import Ledger
 from pipeline.ledger.tables import TokenState, security_token
+from pipeline.ledger.token_reports import TokenFilter
 from pipeline.ledger.token_rows import StoredToken
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.errors import RefusedError
@@ -37,7 +38,7 @@ async def _load(ledger: Ledger) -> StoredToken:
 async def _have_token(ledger: Ledger) -> None:
     assert await _claim(ledger, "one") == {KEY.hash()}
     async with ledger.transaction() as tx:
-        assert await tokens.store(tx, KEY.hash(), "one", TOKEN)
+        assert await tokens.store(tx, KEY.hash(), "one", TOKEN, NOW)
 
 
 async def test_of_a_new_key_is_requested_then_valid(ledger: Ledger) -> None:
@@ -56,9 +57,10 @@ async def test_of_a_new_key_is_requested_then_valid(ledger: Ledger) -> None:
         requested_at=NOW,
         renewals=0,
         last_used_at=NOW,
+        ask_at=NOW,
     )
     async with ledger.transaction() as tx:
-        assert await tokens.store(tx, KEY.hash(), "one", TOKEN)
+        assert await tokens.store(tx, KEY.hash(), "one", TOKEN, NOW)
     assert await _load(ledger) == replace(
         requested,
         state=TokenState.VALID,
@@ -66,6 +68,7 @@ async def test_of_a_new_key_is_requested_then_valid(ledger: Ledger) -> None:
         expires_at=TOKEN.expires_at,
         lease_owner=None,
         lease_until=None,
+        ask_at=None,
     )
 
 
@@ -92,10 +95,10 @@ async def test_is_stored_only_by_who_holds_the_lease(ledger: Ledger) -> None:
     await _claim(ledger, "slow")
     await _claim(ledger, "quick", AFTER_LEASE)
     async with ledger.transaction() as tx:
-        assert not await tokens.store(tx, KEY.hash(), "slow", a_token(proof_key=b"the slow one"))
-        assert await tokens.store(tx, KEY.hash(), "quick", TOKEN)
-        assert not await tokens.store(tx, KEY.hash(), "quick", TOKEN)
-        assert not await tokens.store(tx, a_token_key("other").hash(), "quick", TOKEN)
+        assert not await tokens.store(tx, KEY.hash(), "slow", a_token(proof_key=b"the slow one"), NOW)
+        assert await tokens.store(tx, KEY.hash(), "quick", TOKEN, NOW)
+        assert not await tokens.store(tx, KEY.hash(), "quick", TOKEN, NOW)
+        assert not await tokens.store(tx, a_token_key("other").hash(), "quick", TOKEN, NOW)
     assert (await _load(ledger)).token == TOKEN
 
 
@@ -106,7 +109,7 @@ async def test_stays_usable_while_it_is_renewed(ledger: Ledger) -> None:
     assert (renewing.state, renewing.token) == (TokenState.VALID, TOKEN)
     renewed = a_token(TOKEN.expires_at + timedelta(minutes=30))
     async with ledger.transaction() as tx:
-        assert await tokens.store(tx, KEY.hash(), "two", renewed)
+        assert await tokens.store(tx, KEY.hash(), "two", renewed, NOW)
     found = await _load(ledger)
     assert (found.token, found.renewals) == (renewed, 1)
 
@@ -125,6 +128,7 @@ async def test_that_cannot_be_had_says_why_and_when_to_ask_again(ledger: Ledger)
         assert await tokens.fail(tx, KEY.hash(), "one", reason, LEASE, NOW)
     failed = await _load(ledger)
     assert (failed.state, failed.retry_at, failed.lease_owner) == (TokenState.FAILED, LEASE, None)
+    assert (failed.failures, failed.ask_at) == (1, LEASE)
     assert failed.failed == replace(reason, text="the credential is not known \ufffd")
     await _have_token(ledger)
     assert (await _load(ledger)).failed is None
@@ -139,33 +143,6 @@ async def test_that_cannot_be_renewed_stays_valid_until_it_expires(ledger: Ledge
         assert (await _load(ledger)).state is state
 
 
-async def test_to_renew_is_what_expires_and_is_in_demand(ledger: Ledger) -> None:
-    keys = {name: a_token_key(name) for name in ("soon", "later", "unused", "leased", "failing")}
-    await _claim(ledger, "one", NOW, *keys.values())
-    used = NOW + timedelta(minutes=10)
-    async with ledger.transaction() as tx:
-        for name, key in keys.items():
-            minutes = 60 if name == "later" else 15
-            await tokens.store(tx, key.hash(), "one", a_token(NOW + timedelta(minutes=minutes)))
-        await tokens.touch(tx, [key.hash() for name, key in keys.items() if name != "unused"], used)
-        await tokens.touch(tx, [], used)
-        await tokens.claim(tx, [keys["leased"]], "two", used, used + timedelta(minutes=1))
-        await tokens.claim(tx, [keys["failing"]], "two", used, used)
-        await tokens.fail(
-            tx, keys["failing"].hash(), "two", Reason("sts.down", "away"), used + timedelta(hours=1), used
-        )
-
-    async def expiring(now: datetime, limit: int = 10) -> list[str | None]:
-        async with ledger.transaction(read_only=True) as tx:
-            found = await tokens.expiring(tx, NOW + timedelta(minutes=20), used, now, limit)
-        assert {item.token for item in found} <= {None}
-        return [item.key.second_party for item in found]
-
-    assert await expiring(used) == ["soon"]
-    assert sorted(map(str, await expiring(used + timedelta(hours=1)))) == ["failing", "leased", "soon"]
-    assert len(await expiring(used + timedelta(hours=1), limit=2)) == 2
-
-
 async def test_that_the_agency_refused_is_not_handed_out_again(ledger: Ledger) -> None:
     await _have_token(ledger)
     async with ledger.transaction() as tx:
@@ -178,13 +155,13 @@ async def test_that_the_agency_refused_is_not_handed_out_again(ledger: Ledger) -
     assert await _claim(ledger, "two") == {KEY.hash()}
 
 
-async def test_overview_counts_who_waits_and_shows_no_secret(ledger: Ledger) -> None:
+async def test_list_counts_who_waits_and_shows_no_secret(ledger: Ledger) -> None:
     await _have_token(ledger)
     await _claim(ledger, "one", NOW, a_token_key("idle"))
     waiting = [replace(parked(a_lodgment(), TOKEN_REQUESTED), token_key=KEY.hash()) for _ in range(3)]
     async with ledger.transaction() as tx:
         await lodgments.add(tx, new([*waiting, replace(a_lodgment(), token_key=KEY.hash())]))
-        summaries = await tokens.overview(tx)
+        summaries = await token_reports.listed(tx, TokenFilter(), NOW, 10)
     assert {each.token.key.second_party: each.waiting for each in summaries} == {KEY.second_party: 3, "idle": 0}
     assert all(each.token.token is None for each in summaries)
 
@@ -194,8 +171,8 @@ async def test_secrets_that_were_swapped_between_rows_are_refused(ledger: Ledger
     other = a_token_key("53004085616")
     await _claim(ledger, "one", NOW, KEY, other)
     async with ledger.transaction() as tx:
-        await tokens.store(tx, KEY.hash(), "one", TOKEN)
-        await tokens.store(tx, other.hash(), "one", a_token(proof_key=b"the other employer's"))
+        await tokens.store(tx, KEY.hash(), "one", TOKEN, NOW)
+        await tokens.store(tx, other.hash(), "one", a_token(proof_key=b"the other employer's"), NOW)
         stolen = sa.select(security_token.c[column]).where(security_token.c.key_hash == other.hash())
         value = (await tx.connection.execute(stolen)).scalar_one()
         mine = sa.update(security_token).where(security_token.c.key_hash == KEY.hash())

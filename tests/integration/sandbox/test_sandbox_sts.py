@@ -1,5 +1,6 @@
 """The token service: what it grants, and what it refuses for which reason."""
 
+import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -9,11 +10,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.credential import Credential, RsaKey
 from pipeline.sandbox.certificates import credential_authority, machine_credential, root_authority
 from pipeline.sandbox.home import Home, Standing
 from pipeline.sandbox.server import Sandbox
-from pipeline.sandbox.sts import Variant
+from pipeline.sandbox.sts_script import Event, FaultShape, Variant
+from pipeline.sandbox.trouble import Trouble
 from tests.doubles.sandbox_client import SandboxClient
 from tests.doubles.sandbox_messages import (
     CLAIM,
@@ -110,7 +112,7 @@ async def test_refuses_a_credential_of_another_authority(sandbox: Sandbox, crede
     authority = credential_authority(root_authority(now), now)
     forged = machine_credential(authority, credential.abn, credential.name, now, now + timedelta(days=1))
     der = forged.certificate.public_bytes(Encoding.DER)
-    impostor = Credential(credential.id, credential.abn, credential.name, forged.certificate, der, forged.key)
+    impostor = Credential(credential.id, credential.abn, credential.name, forged.certificate, der, RsaKey(forged.key))
     async with SandboxClient(sandbox, impostor) as client:
         assert (await client.ask(client.token_request())).event == "E2020"
 
@@ -180,7 +182,7 @@ def _expires_in(delta: timedelta) -> Bend:
     "bend",
     [
         pytest.param(_expires_in(timedelta(minutes=4)), id="less than five minutes"),
-        pytest.param(_expires_in(timedelta(hours=8, minutes=1)), id="more than eight hours"),
+        pytest.param(_expires_in(timedelta(hours=24, minutes=10)), id="more than a day"),
         pytest.param(_set(f"{{{WST}}}KeySize", "large"), id="key size"),
         pytest.param(lambda root: at(root, f"{{{WST}}}Claims").set("Dialect", f"{IDENTITY}/claims"), id="dialect"),
         pytest.param(lambda root: at(root, f"{{{WST}}}Claims").clear(), id="no claim"),
@@ -191,6 +193,67 @@ async def test_refuses_an_invalid_request(client: SandboxClient, bend: Bend) -> 
     bend(request)
     answer = await client.ask(request)
     assert (answer.status, answer.codes) == (500, ["Sender", "InvalidRequest"])
+
+
+async def test_cuts_a_wish_for_a_day_down_to_the_eight_hours_there_are(client: SandboxClient) -> None:
+    request = client.token_request()
+    _expires_in(timedelta(hours=24))(request)
+    token = read_token(await client.ask(request))
+    left = datetime.fromisoformat(token.expires_at) - datetime.now(UTC)
+    assert timedelta(hours=7, minutes=55) < left <= timedelta(hours=8)
+
+
+def _act_as_of_the_service_definition(root: etree._Element) -> None:
+    at(root, f"{{{WST}}}RequestSecurityToken").append(element(f"{{{WST}}}ActAs"))
+
+
+def _entropy(algorithm: str, secret: str) -> Bend:
+    def bend(root: etree._Element) -> None:
+        inside = element(f"{{{WST}}}BinarySecret", secret)
+        computed = element(f"{{{WST}}}ComputedKeyAlgorithm", algorithm)
+        at(root, f"{{{WST}}}RequestSecurityToken").extend((element(f"{{{WST}}}Entropy", inside), computed))
+
+    return bend
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        pytest.param(_act_as_of_the_service_definition, id="ActAs of WS-Trust 1.3"),
+        pytest.param(_entropy("urn:other", "AAAAAAAAAAAAAAAAAAAAAA=="), id="another algorithm"),
+        pytest.param(_entropy(f"{WST}/CK/PSHA1", "AAAA"), id="too little entropy"),
+        pytest.param(_entropy(f"{WST}/CK/PSHA1", "****"), id="entropy that is no base64"),
+        pytest.param(lambda root: at(root, f"{{{WST}}}RequestSecurityToken").set("Context", "x" * 513), id="context"),
+    ],
+)
+async def test_refuses_what_it_could_only_misunderstand(client: SandboxClient, bend: Bend) -> None:
+    request = client.token_request()
+    bend(request)
+    assert (await client.ask(request)).codes == ["Sender", "InvalidRequest"]
+
+
+async def test_sends_every_fault_in_every_shape_on_demand(client: SandboxClient) -> None:
+    for event, shape in itertools.product(Event, FaultShape):
+        client.sandbox.script(
+            Trouble(service="sts", outage=True, event=event, shape=shape, status=502, available_in=60)
+        )
+        answer = await client.ask(client.token_request())
+        if shape in {FaultShape.HTML, FaultShape.EMPTY}:
+            assert (answer.status, b"<html>" in answer.body) == (502, shape is FaultShape.HTML)
+            continue
+        receiver = event in {"E1001", "E1003", "E1004", "E2190", "E2192"}
+        assert (answer.status, answer.codes[0]) == (500, "Receiver" if receiver else "Sender")
+        told = answer.text("{http://vanguard.business.gov.au/2009/02}EventCode")
+        assert told == (event if shape is FaultShape.DETAIL else None)
+        assert (event in answer.codes) is (shape in {FaultShape.DETAIL, FaultShape.SUBCODE})
+        assert (f"Event Code: [{event}]" in answer.reason) is (shape in {FaultShape.DETAIL, FaultShape.REASON})
+        back = datetime.fromisoformat(answer.text("{http://sbr.gov.au/comn/core.02.data}AvailableAfter") or "")
+        assert timedelta(seconds=30) < back - datetime.now(UTC) <= timedelta(seconds=60)
+
+
+def test_only_the_token_service_can_be_told_how_to_fail() -> None:
+    with pytest.raises(ValueError, match="only the token service has shape"):
+        Trouble(service="asic", shape=FaultShape.HTML)
 
 
 async def test_refuses_a_request_over_100_kilobytes(client: SandboxClient) -> None:
@@ -240,7 +303,7 @@ async def test_the_token_decrypts_for_the_relying_party_and_is_signed_by_the_ser
 ) -> None:
     token = await client.token()
     manager = xmlsec.KeysManager()
-    manager.add_key(rsa_key(home.relying_party.key))
+    manager.add_key(rsa_key(RsaKey(home.relying_party.key)))
     tree = element("tree", etree.fromstring(token.assertion))
     assertion = xmlsec.EncryptionContext(manager).decrypt(tree[0][0])
     assertion = etree.fromstring(etree.tostring(assertion))

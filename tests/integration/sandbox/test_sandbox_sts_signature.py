@@ -1,5 +1,7 @@
 """The token service's judgement of a request's security header."""
 
+import copy
+import itertools
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,8 +13,11 @@ from lxml import etree
 from pipeline.protocol.credential import Credential
 from tests.doubles.sandbox_client import SandboxClient
 from tests.doubles.sandbox_messages import (
+    DS,
+    SOAP,
     WSA,
     WSSE,
+    WST,
     WSU,
     WSU_ID,
     Suite,
@@ -50,13 +55,65 @@ async def test_believes_a_fresh_timestamp_only(client: SandboxClient, offset: ti
     assert (answer.status == 200) is granted
 
 
-@pytest.mark.parametrize("ids", [("stamp",), ("to",), ("stamp", "to", "body"), ("stamp", "to", "certificate")])
-async def test_refuses_a_signature_over_other_parts_than_timestamp_and_to(
+@pytest.mark.parametrize("ids", [("stamp",), ("to",), ("stamp", "body"), ("stamp", "to", "to"), ("stamp", "to", "rst")])
+async def test_refuses_a_signature_that_leaves_out_timestamp_or_to_or_covers_what_is_not_asked(
     client: SandboxClient, ids: tuple[str, ...]
 ) -> None:
     request = client.token_request()
+    at(request, f"{{{WST}}}RequestSecurityToken").set(WSU_ID, "rst")
     sign(request, rsa_key(client.credential.private_key), ids, signature_id="signature")
     assert (await client.post(STS, etree.tostring(request))).event == "E9004"
+
+
+@pytest.mark.parametrize("more", ["body", "certificate"])
+async def test_takes_a_signature_that_covers_the_body_too_as_the_service_definition_wants(
+    client: SandboxClient, more: str
+) -> None:
+    request = client.token_request()
+    sign(request, rsa_key(client.credential.private_key), ("stamp", "to", more), signature_id="signature")
+    assert (await client.post(STS, etree.tostring(request))).status == 200
+
+
+PLACES = ("wrapper header", "security", "signature object", "body", "beside the body", "before the header")
+PARTS = (f"{{{WSU}}}Timestamp", f"{{{WSA}}}To", f"{{{WSSE}}}BinarySecurityToken", f"{{{SOAP}}}Body")
+
+
+def _put(root: etree._Element, place: str, moved: etree._Element) -> None:
+    wrapped = element("{urn:synthetic}wrapper", moved)
+    match place:
+        case "wrapper header":
+            root[0].append(wrapped)
+        case "security":
+            at(root, f"{{{WSSE}}}Security").append(wrapped)
+        case "signature object":
+            at(root, f"{{{DS}}}Signature").append(element(f"{{{DS}}}Object", moved))
+        case "body":
+            root[-1].append(wrapped)
+        case "beside the body":
+            root.append(moved)
+        case _:
+            root.insert(0, moved)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("tag", PARTS)
+async def test_refuses_a_signed_part_that_was_moved_and_replaced(client: SandboxClient, tag: str, place: str) -> None:
+    for renamed, own_id in itertools.product((False, True), ("none", "another", "same")):
+        request = client.token_request()
+        signed = ("stamp", "to", "certificate", "body")
+        sign(request, rsa_key(client.credential.private_key), signed, signature_id="signature")
+        original = at(request, tag)
+        forged = copy.deepcopy(original)
+        del forged.attrib[WSU_ID]
+        if own_id != "none":
+            forged.set(WSU_ID, "another" if own_id == "another" else original.get(WSU_ID) or "")
+        parent = original.getparent()
+        assert parent is not None
+        parent.replace(original, forged)
+        if renamed:
+            original.tag = "{urn:synthetic}original"
+        _put(request, place, original)
+        assert (await client.post(STS, etree.tostring(request))).event == "E9004"
 
 
 @pytest.mark.parametrize(

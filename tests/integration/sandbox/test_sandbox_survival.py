@@ -2,18 +2,12 @@
 
 import asyncio
 import json
-import os
 import signal
-import socket
-import ssl
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from pipeline.protocol.credential import Credential
@@ -23,46 +17,7 @@ from pipeline.sandbox.server import Sandbox
 from pipeline.sandbox.trouble import Trouble
 from tests.doubles.sandbox_client import SandboxClient
 from tests.doubles.sandbox_messages import lodgment_body
-
-
-class SandboxProcess:
-    """A sandbox in a process of its own, on one port for all its lives."""
-
-    def __init__(self, home: Home) -> None:
-        with socket.create_server(("localhost", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.address = Sandbox(home, port=self.port)
-        self._home = home
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def launch(self) -> None:
-        code = "import sys; from pathlib import Path; from pipeline.sandbox.server import serve; "
-        code += "serve(Path(sys.argv[1]), 'localhost', int(sys.argv[2]))"
-        self._process = subprocess.Popen([sys.executable, "-c", code, str(self._home.path), str(self.port)])
-
-    async def start(self) -> None:
-        """Launch it and wait until it answers."""
-        self.launch()
-        tls = ssl.create_default_context(cafile=str(self._home.ca_file))
-        deadline = asyncio.get_running_loop().time() + 30
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session:
-            while True:
-                try:
-                    async with session.get(f"{self.address.url}/sandbox/health") as answer:
-                        assert (await answer.json())["synthetic"] is True
-                        return
-                except aiohttp.ClientConnectorError:
-                    assert asyncio.get_running_loop().time() < deadline
-                    await asyncio.sleep(0.05)
-
-    def end(self, number: signal.Signals) -> int:
-        assert self._process is not None
-        os.kill(self._process.pid, number)
-        return self._process.wait(timeout=30)
-
-    def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.end(signal.SIGKILL)
+from tests.services.sandbox_process import SandboxProcess
 
 
 @pytest.fixture
@@ -150,7 +105,7 @@ def test_a_home_is_made_once_and_reused(tmp_path: Path) -> None:
     assert again.credentials == made.credentials
     assert again.sts.certificate == made.sts.certificate
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]
-    assert {path.stat().st_mode & 0o777 for path in made.path.iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in made.path.rglob("*") if path.is_file()} == {0o600}
     assert made.path.stat().st_mode & 0o777 == 0o700
 
 

@@ -21,7 +21,7 @@ from pipeline.protocol.wsse import AssertionReference
 from pipeline.protocol.wstrust import SecurityToken
 from pipeline.sandbox.home import Home
 from pipeline.sandbox.server import Sandbox
-from pipeline.sandbox.sts import Variant
+from pipeline.sandbox.sts_script import Variant
 
 
 @pytest.fixture

@@ -12,12 +12,14 @@ from pipeline.channels import mas_st_faults as faults
 from pipeline.channels.faults import FaultRule
 from pipeline.channels.mas_st import (
     CLAIMS,
+    LARGEST_SKEW,
     MANDATORY_CLAIMS,
     REPLY_LIMIT,
     StsProfile,
     StsRequest,
     blames_the_clock,
     clock_skew,
+    measured_skew,
     read_reply,
     request,
     unreachable,
@@ -146,8 +148,8 @@ def test_a_clock_that_is_ten_minutes_off_is_corrected_both_ways(minutes: int) ->
 def test_skew_is_measured_only_where_the_exchange_proves_it(
     date: float, sent: float, received: float, skew: float
 ) -> None:
-    moments = (NOW + timedelta(seconds=seconds) for seconds in (date, sent, received))
-    assert clock_skew(*moments) == timedelta(seconds=skew)
+    said, asked_at, answered_at = (NOW + timedelta(seconds=seconds) for seconds in (date, sent, received))
+    assert clock_skew(said, asked_at, answered_at) == timedelta(seconds=skew)
 
 
 def test_a_refused_timestamp_or_an_expired_token_may_be_our_clock_and_an_expired_credential_is_not() -> None:
@@ -317,3 +319,56 @@ class TestFaults:
         for rule in rules:
             assert rule.advice.endswith(".")
             assert "  " not in rule.advice
+
+
+class TestOptions:
+    def test_acting_for_a_client_may_say_what_the_claims_must_be(self) -> None:
+        profile = StsProfile(claim_values=True)
+        for key, expected in ((FOR_CLIENT, {"abn": CLIENT_ABN, "credentialtype": "ABR_Device"}), (KEY, {})):
+            root = etree.fromstring(asked(key, profile).body)
+            values = {
+                (claim.get("Uri") or "").rpartition("/")[2]: claim.findtext(Ns.IDENTITY("Value"))
+                for claim in root.iter(Ns.IDENTITY("ClaimType"))
+                if len(claim)
+            }
+            assert values == expected
+
+    def test_a_context_is_the_message_id_and_must_come_back(self) -> None:
+        sent = asked(profile=StsProfile(with_context=True))
+        assert sent.wanted.context == MESSAGE_ID
+        other = token_reply().replace(
+            b"<wst:RequestSecurityTokenResponse>", b'<wst:RequestSecurityTokenResponse Context="x">'
+        )
+        assert isinstance(answer(token_reply(), sent=sent), SecurityToken)
+        refused = answer(other, sent=sent)
+        assert isinstance(refused, Failure)
+        assert refused.code == "wstrust.context"
+
+    def test_entropy_is_sent_only_where_the_profile_has_it_and_is_fresh_in_every_request(self) -> None:
+        def entropy(profile: StsProfile, ours: bytes) -> str | None:
+            sent = request(profile, credential(), KEY, MESSAGE_ID, NOW, "n1", timedelta(0), ours)
+            return etree.fromstring(sent.body).findtext(f".//{Ns.WST('BinarySecret')}")
+
+        assert entropy(StsProfile(), bytes(64)) is None
+        with_entropy = StsProfile(client_entropy=True)
+        assert entropy(with_entropy, bytes(64)) != entropy(with_entropy, bytes(63) + b"1")
+
+
+class TestTheServicesClock:
+    def test_is_read_from_the_reply_s_own_timestamp_before_the_date_header(self) -> None:
+        stamp = (
+            f'<wsse:Security xmlns:wsse="{Ns.WSSE}" xmlns:wsu="{Ns.WSU}"><wsu:Timestamp>'
+            "<wsu:Created>2026-11-23T04:15:06.250Z</wsu:Created></wsu:Timestamp></wsse:Security>"
+        )
+        sent, received = NOW, NOW + timedelta(seconds=1)
+        date = NOW + timedelta(hours=3)
+        skew = timedelta(minutes=9, seconds=59, milliseconds=250)
+        assert measured_skew(token_reply(header=stamp), date, sent, received) == skew
+        assert measured_skew(token_reply(), date, sent, received) == timedelta(hours=3) - timedelta(seconds=1)
+        assert measured_skew(b"<html/>", date, sent, received) == timedelta(hours=3) - timedelta(seconds=1)
+        assert measured_skew(None, None, sent, received) is None
+        for absurd in ("9999-12-31T23:59:59.999Z", "0001-01-01T00:00:00Z"):
+            told = measured_skew(token_reply(header=stamp.replace("2026-11-23T04:15:06.250Z", absurd)), None, sent, NOW)
+            assert told is not None
+            assert abs(told) > LARGEST_SKEW
+        assert measured_skew(token_reply(header=stamp.replace("250Z", "250")), None, sent, received) is None

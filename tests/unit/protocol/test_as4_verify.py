@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 import xmlsec
 from cryptography.hazmat.primitives import hashes, hmac
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,12 +24,14 @@ from pipeline.protocol.as4_verify import (
     SignaturePolicy,
     verify_message,
 )
+from pipeline.protocol.credential import Digest
 from pipeline.protocol.ebms3_reader import read_messaging
 from pipeline.protocol.mime import Attachment
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.xml import canonical, parse
 from tests.doubles.as4 import CONTENT_ID, Sealed, gzipped, pull, push, sealed, trusting
 from tests.doubles.asic import make_credential
+from tests.doubles.synthetic_credentials import raw
 
 Change = Callable[[etree._Element], object]
 SIGNED = ("messaging-n1", "assertion-n1", "body-n1")
@@ -62,7 +63,7 @@ def resigned(change: Change, message: Sealed | None = None) -> Sealed:
     def change_and_sign(root: etree._Element) -> None:
         change(root)
         info, value = first(root, "SignedInfo"), first(root, "SignatureValue")
-        signature = make_credential().private_key.sign(canonical(info), PKCS1v15(), hashes.SHA256())
+        signature = make_credential().private_key.sign(canonical(info), Digest.SHA256)
         value.text = base64.b64encode(signature).decode()
 
     return changed(change_and_sign, message)
@@ -465,7 +466,7 @@ def signed_by_xmlsec(prefixes: str | None = None, *, sha1: bool = False) -> Seal
         xmlsec.template.transform_add_c14n_inclusive_namespaces(info, prefixes.split())
     template.append(copy.deepcopy(first(old, "KeyInfo")))
     security.append(template)
-    pem = message.credential.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = raw(message.credential.private_key).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     context.key = xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatPem)
     context.sign(template)
     return message.with_envelope(etree.tostring(root))

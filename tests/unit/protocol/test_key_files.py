@@ -1,6 +1,10 @@
 """Credentials in PEM and PKCS#12 become the same value as those of a keystore."""
 
+from datetime import timedelta
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -9,11 +13,13 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
+from cryptography.x509.oid import NameOID
 
+from pipeline.protocol.credential import CredentialKind
 from pipeline.protocol.key_files import read_credentials, read_pem, read_pkcs12
 from pipeline.protocol.keystore import KeystoreError
 from pipeline.protocol.synthetic_keystore import write
-from tests.doubles.synthetic_credentials import credential, key, sub_authority
+from tests.doubles.synthetic_credentials import CLIENT_ABN, ISSUED_AT, credential, key, raw, sub_authority
 
 PASSWORD = "Synthetic-1"
 ENCRYPTED = BestAvailableEncryption(PASSWORD.encode())
@@ -30,7 +36,7 @@ def private_key(name: str = "Payroll") -> bytes:
 
 def pkcs12() -> bytes:
     own = credential()
-    return serialize_key_and_certificates(b"x", own.private_key, own.certificate, own.chain, ENCRYPTED)
+    return serialize_key_and_certificates(b"x", raw(own.private_key), own.certificate, own.chain, ENCRYPTED)
 
 
 def test_every_kind_of_key_file_gives_the_same_credential() -> None:
@@ -44,7 +50,7 @@ def test_every_kind_of_key_file_gives_the_same_credential() -> None:
             credential().certificate,
         )
         assert set(read.chain) == set(credential().chain)
-        assert read.private_key.private_numbers() == credential().private_key.private_numbers()
+        assert raw(read.private_key).private_numbers() == raw(credential().private_key).private_numbers()
 
 
 def test_reads_a_pem_key_without_a_password_under_an_id_of_ones_own() -> None:
@@ -85,3 +91,20 @@ def test_refuses_a_pkcs12_file_without_a_key() -> None:
 def test_refuses_what_is_no_key_file(document: bytes) -> None:
     with pytest.raises(KeystoreError):
         read_credentials(document, PASSWORD)
+
+
+def test_a_users_certificate_is_known_by_the_person_in_its_subject() -> None:
+    names = [
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, CLIENT_ABN),
+        x509.NameAttribute(NameOID.COMMON_NAME, "Ann Ng"),
+    ]
+    for qualifier, identity, kind in (
+        ("10000022", f"ABRP:{CLIENT_ABN}_10000022", CredentialKind.USER),
+        ("ABR", f"ABRD:{CLIENT_ABN}_Ann Ng", CredentialKind.DEVICE),
+    ):
+        subject = x509.Name([*names, x509.NameAttribute(NameOID.DN_QUALIFIER, qualifier)])
+        own = x509.CertificateBuilder(subject, subject, key("Payroll").public_key(), 7)
+        leaf = own.not_valid_before(ISSUED_AT).not_valid_after(ISSUED_AT + timedelta(days=1))
+        document = leaf.sign(key("Payroll"), hashes.SHA256()).public_bytes(Encoding.PEM)
+        read = read_pem(document, private_key(), PASSWORD)
+        assert (read.id, read.kind) == (identity, kind)

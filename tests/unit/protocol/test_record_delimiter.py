@@ -57,6 +57,9 @@ def test_keeps_every_byte_of_every_document() -> None:
         (b"<Record_Delimiter DocumentType='PARENT'/>", "records.delimiter"),
         (b"<Record_Delimiter DocumentID='1'><a/></Record_Delimiter>", "records.delimiter"),
         (b"<Record_Delimiter DocumentID=1.1/>", "records.delimiter"),
+        (b"<Record_Delimiter DocumentID='1' DocumentID='2'/>", "records.delimiter"),
+        (b"<Record_Delimiter DocumentID='&other;'/>", "records.delimiter"),
+        (b"<Record_Delimiter DocumentID='\xff'/>", "records.delimiter"),
         (delimiter("1.1", "PARENT", "PAYEVNT").encode() + b"x" * (RECORD_LIMIT + 1), "records.size"),
     ],
 )

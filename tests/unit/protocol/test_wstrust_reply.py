@@ -1,5 +1,6 @@
 """The token response: every shape that the service may give is read, every shape that it must not give is refused."""
 
+import hmac
 from dataclasses import replace
 from datetime import timedelta
 
@@ -148,6 +149,32 @@ class TestTheAssertion:
         kept = read(token_reply(RequestedSecurityToken=outside)).assertion
         assert canonical(parse(kept)) == canonical(parse(ASSERTION.encode()))
 
+    def test_keeps_a_declaration_that_only_a_value_uses_when_it_stood_outside(self) -> None:
+        bare = ASSERTION.replace(f' xmlns:saml2="{Ns.SAML2}"', ' q:type="t:Sealed"')
+        declared = f'<wst:RequestedSecurityToken xmlns:saml2="{Ns.SAML2}" xmlns:q="urn:q" xmlns:t="urn:types">'
+        document = token_reply(RequestedSecurityToken=f"{declared}{bare}</wst:RequestedSecurityToken>")
+        kept = read(document).assertion
+        element = parse(kept)
+        assert element.nsmap["t"] == "urn:types"
+        original = next(parse(document).iter(Ns.SAML2("EncryptedAssertion")))
+        assert canonical(element) == canonical(original)
+
+    @settings(deadline=None)
+    @given(outside=st.sets(st.sampled_from(["saml2", "xenc"])), space=st.sampled_from(["", "\n\t", "<!-- x -->"]))
+    def test_has_the_canonical_form_it_had_in_the_response_wherever_its_prefixes_were_declared(
+        self, outside: set[str], space: str
+    ) -> None:
+        uris = {"saml2": Ns.SAML2, "xenc": Ns.XENC}
+        inside = ASSERTION
+        for prefix in outside:
+            inside = inside.replace(f' xmlns:{prefix}="{uris[prefix]}"', "")
+        declared = "".join(f' xmlns:{prefix}="{uris[prefix]}"' for prefix in sorted(outside))
+        document = token_reply(
+            RequestedSecurityToken=f"<wst:RequestedSecurityToken{declared}>{space}{inside}</wst:RequestedSecurityToken>"
+        )
+        original = next(parse(document).iter(Ns.SAML2("EncryptedAssertion")))
+        assert canonical(parse(read(document).assertion)) == canonical(original)
+
     @pytest.mark.parametrize("decoy", ["<saml2:EncryptedAssertion >", "</saml2:EncryptedAssertion>", ASSERTION])
     @pytest.mark.parametrize("wrap", [("<!--", "-->"), ("<wst:Note><![CDATA[", "]]></wst:Note>")])
     @pytest.mark.parametrize("place", ["TokenType", "Lifetime"])
@@ -240,6 +267,68 @@ class TestTheProofKey:
         assert "assertion=" not in shown
 
 
+CLIENT_NONCE = bytes(range(100, 132))
+SERVER_NONCE = bytes(range(64, 96))
+COMPUTED = f"<wst:RequestedProofToken><wst:ComputedKey>{Ns.WST}/CK/PSHA1</wst:ComputedKey></wst:RequestedProofToken>"
+SERVER_ENTROPY = (
+    f'<wst:Entropy><wst:BinarySecret Type="{Ns.WST}/Nonce">QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8='
+    "</wst:BinarySecret></wst:Entropy>"
+)
+CONTRIBUTING = replace(EXPECTED, request=replace(EXPECTED.request, entropy=CLIENT_NONCE))
+
+
+def chained(size: int) -> bytes:
+    """P_SHA1 of both nonces, written out (RFC 2246, 5)."""
+    steps = [SERVER_NONCE]
+    for _ in range(7):
+        steps.append(hmac.new(CLIENT_NONCE, steps[-1], "sha1").digest())
+    return b"".join(hmac.new(CLIENT_NONCE, step + SERVER_NONCE, "sha1").digest() for step in steps[1:])[:size]
+
+
+class TestTheComputedKey:
+    @pytest.mark.parametrize("bits", [128, 256, 512, 1024])
+    def test_is_made_of_both_sides_entropy_and_as_long_as_the_response_says(self, bits: int) -> None:
+        proof = f"{COMPUTED}{SERVER_ENTROPY}<wst:KeySize>{bits}</wst:KeySize>"
+        assert read(token_reply(RequestedProofToken=proof), CONTRIBUTING).proof_key == chained(bits // 8)
+
+    @pytest.mark.parametrize(("asked", "size"), [(None, 32), (512, 64)])
+    def test_is_as_long_as_was_asked_or_256_bits_where_the_response_does_not_say(
+        self, asked: int | None, size: int
+    ) -> None:
+        expected = replace(CONTRIBUTING, request=replace(CONTRIBUTING.request, key_size=asked))
+        document = token_reply(RequestedProofToken=SERVER_ENTROPY + COMPUTED)
+        assert read(document, expected).proof_key == chained(size)
+
+    def test_is_read_wherever_the_service_definition_draws_it(self) -> None:
+        inside = "".join(text for name, text in PARTS.items() if not name.startswith("Requested"))
+        nested = requested(ASSERTION + inside + COMPUTED + SERVER_ENTROPY)
+        assert read(envelope(collection(response([nested]))), CONTRIBUTING).proof_key == chained(32)
+
+    def test_gives_way_to_a_key_that_the_service_made_alone(self) -> None:
+        assert read(token_reply(), CONTRIBUTING).proof_key == PROOF_KEY
+
+    @pytest.mark.parametrize(
+        ("proof", "expected"),
+        [
+            (COMPUTED, CONTRIBUTING),
+            (COMPUTED + SERVER_ENTROPY, EXPECTED),
+            (COMPUTED.replace("PSHA1", "HASH") + SERVER_ENTROPY, CONTRIBUTING),
+            (COMPUTED + SERVER_ENTROPY * 2, CONTRIBUTING),
+            (COMPUTED + SERVER_ENTROPY + "<wst:KeySize>64</wst:KeySize>", CONTRIBUTING),
+            (COMPUTED + SERVER_ENTROPY + "<wst:KeySize>257</wst:KeySize>", CONTRIBUTING),
+            (COMPUTED + SERVER_ENTROPY + "<wst:KeySize>99999</wst:KeySize>", CONTRIBUTING),
+            (COMPUTED + SERVER_ENTROPY + "<wst:KeySize>many</wst:KeySize>", CONTRIBUTING),
+            (COMPUTED + "<wst:Entropy><wst:BinarySecret>AAAA</wst:BinarySecret></wst:Entropy>", CONTRIBUTING),
+            (COMPUTED.replace("</wst:ComputedKey>", f"</wst:ComputedKey>{PARTS['RequestedProofToken']}"), CONTRIBUTING),
+        ],
+    )
+    def test_needs_both_sides_a_known_way_and_a_size(self, proof: str, expected: Expected) -> None:
+        assert refusal(token_reply(RequestedProofToken=proof), expected) in {"wstrust.proof-key", "wstrust.shape"}
+
+    def test_and_our_entropy_show_in_no_repr(self) -> None:
+        assert "entropy" not in repr(CONTRIBUTING)
+
+
 class TestTheLifetime:
     @pytest.mark.parametrize(
         ("expires", "seconds"),
@@ -311,6 +400,32 @@ class TestTheAnswerIsOurs:
     def test_only_when_it_is_for_our_relying_party(self) -> None:
         other = PARTS["AppliesTo"].replace(APPLIES_TO, "https://another.invalid")
         assert refusal(token_reply(AppliesTo=other)) == "wstrust.applies-to"
+
+    @pytest.mark.parametrize(
+        ("asked", "said", "ours"),
+        [
+            ("https://a.invalid/services/lodge", "https://a.invalid/services", True),
+            ("https://a.invalid/services/lodge", "https://a.invalid/services/", True),
+            ("https://a.invalid/services", "HTTPS://A.invalid/services/", True),
+            ("https://a.invalid/services", "https://a.invalid", True),
+            ("https://a.invalid/services", "https://a.invalid/services/lodge", False),
+            ("https://a.invalid/services", "https://a.invalid/serv", False),
+            ("https://a.invalid/services", "http://a.invalid/services", False),
+            ("https://a.invalid/services", "https://a.invalid:444/services", False),
+            ("https://a.invalid/services", "https://a.invalid/services?x=1", False),
+            ("urn:party:a:b", "urn:party:a", False),
+            ("urn:party:a", "urn:party:a", True),
+        ],
+    )
+    def test_only_for_our_relying_party_or_the_root_under_which_it_is_registered(
+        self, asked: str, said: str, ours: bool
+    ) -> None:
+        expected = replace(EXPECTED, request=TokenRequest(asked))
+        document = token_reply(AppliesTo=PARTS["AppliesTo"].replace(APPLIES_TO, said))
+        if ours:
+            assert read(document, expected).proof_key == PROOF_KEY
+        else:
+            assert refusal(document, expected) == "wstrust.applies-to"
 
     def test_only_when_it_gives_our_context_back(self) -> None:
         expected = replace(EXPECTED, request=replace(EXPECTED.request, context="urn:a"))

@@ -10,11 +10,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
+from signxml.algorithms import DigestAlgorithm, SignatureMethod
+from signxml.exceptions import InvalidInput
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from pipeline.protocol.algorithms import Algorithm, TokenProfile
 from pipeline.protocol.namespaces import Ns
-from pipeline.protocol.wstrust import Claim, Relationship, TokenRequest, WsTrustError
+from pipeline.protocol.suites import V1_2_LEGACY
+from pipeline.protocol.wstrust import Claim, Relationship, RelationshipId, TokenRequest, WsTrustError
 from pipeline.protocol.wstrust_request import signed_request
 from tests.doubles.synthetic_credentials import AGENT_ABN, CLIENT_ABN, credential
 
@@ -55,7 +58,7 @@ def test_xmlsec_verifies_the_signature_and_refuses_a_changed_time_or_address() -
 
 
 def test_signxml_verifies_that_timestamp_and_address_are_what_was_signed() -> None:
-    expected = SignatureConfiguration(location=".//", expect_references=2)
+    expected = SignatureConfiguration(location=".//", expect_references=2, verification_time=NOW)
     verified = XMLVerifier().verify(
         etree.tostring(message()), x509_cert=credential().certificate, expect_config=expected, id_attribute="Id"
     )
@@ -157,6 +160,92 @@ def test_acts_for_a_client_in_the_namespace_of_ws_trust_1_4_with_qualified_attri
     ]
 
 
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        (RelationshipId.QUALIFIED, Ns.VANGUARD_RELATIONSHIP("ID")),
+        (RelationshipId.UNQUALIFIED, "ID"),
+        (RelationshipId.WSU, Ns.WSU("Id")),
+    ],
+)
+def test_writes_the_relationship_s_id_as_it_is_told(form: RelationshipId, name: str) -> None:
+    root = message(replace(REQUEST, relationship=replace(ACT_AS, id_attribute=form)))
+    attributes = only(root, Ns.VANGUARD_RELATIONSHIP("RelationshipToken")).attrib
+    assert (len(attributes), attributes.get(name)) == (1, "_r1")
+    verify(root)
+
+
+def test_writes_the_value_of_a_claim_where_one_is_given() -> None:
+    root = message(replace(REQUEST, claims=(Claim("urn:claim:abn", value=CLIENT_ABN), Claim("urn:claim:surname"))))
+    first, second = root.iter(Ns.IDENTITY("ClaimType"))
+    assert [(child.tag, child.text) for child in first] == [(Ns.IDENTITY("Value"), CLIENT_ABN)]
+    assert len(second) == 0
+
+
+def test_contributes_entropy_with_the_algorithm_that_uses_it() -> None:
+    rst = only(message(replace(REQUEST, entropy=bytes(range(32)))), Ns.WST("RequestSecurityToken"))
+    secret = only(rst, Ns.WST("BinarySecret"))
+    assert secret.getparent() is rst.find(Ns.WST("Entropy"))
+    assert base64.b64decode(secret.text or "") == bytes(range(32))
+    assert secret.get("Type") == f"{Ns.WST}/Nonce"
+    assert rst.findtext(Ns.WST("ComputedKeyAlgorithm")) == f"{Ns.WST}/CK/PSHA1"
+
+
+def test_a_back_dated_message_lives_as_long_and_its_token_is_not_asked_for_the_past() -> None:
+    back = timedelta(seconds=9)
+    document = signed_request(REQUEST, credential(), STS, "urn:uuid:1", NOW, "n1", back_date=back)
+    root = etree.fromstring(document)
+    verify(root)
+    assert [time.text for time in only(root, Ns.WSU("Timestamp"))] == [
+        "2026-11-23T04:04:57.789Z",
+        "2026-11-23T04:09:57.789Z",
+    ]
+    assert [time.text for time in only(root, Ns.WST("Lifetime"))][1] == "2026-11-23T04:35:06.789Z"
+
+
+class TestTheLegacyContract:
+    SHA1 = f"{Ns.DS}sha1"
+    RSA_SHA1 = f"{Ns.DS}rsa-sha1"
+
+    def document(self) -> bytes:
+        return signed_request(REQUEST, credential(), STS, "urn:uuid:1", NOW, "n1", suite=V1_2_LEGACY)
+
+    def test_signs_the_same_parts_with_sha_1_and_xmlsec_verifies_it(self) -> None:
+        root = etree.fromstring(self.document())
+        verify(root)
+        algorithms = {element.get("Algorithm") for element in root.iter() if element.get("Algorithm")}
+        assert algorithms == {Algorithm.EXCLUSIVE_C14N, self.SHA1, self.RSA_SHA1}
+        references = [one.get("URI") for one in root.iter(Ns.DS("Reference"))]
+        assert references == ["#TS-n1", "#To-n1"]
+
+    def test_is_refused_by_signxml_unless_it_is_told_to_take_sha_1(self) -> None:
+        def judge(config: SignatureConfiguration) -> None:
+            XMLVerifier().verify(
+                self.document(), x509_cert=credential().certificate, expect_config=config, id_attribute="Id"
+            )
+
+        usual = SignatureConfiguration(location=".//", expect_references=2)
+        with pytest.raises(InvalidInput, match="RSA_SHA1"):
+            judge(usual)
+        judge(
+            replace(
+                usual,
+                signature_methods=frozenset({SignatureMethod.RSA_SHA1}),
+                digest_algorithms=frozenset({DigestAlgorithm.SHA1}),
+            )
+        )
+
+    def test_differs_from_the_usual_one_in_nothing_but_the_signature(self) -> None:
+        usual, legacy = message(), etree.fromstring(self.document())
+        for root in (usual, legacy):
+            signature = only(root, Ns.DS("Signature"))
+            for element in [*signature.iter(Ns.DS("SignatureValue")), *signature.iter(Ns.DS("DigestValue"))]:
+                element.text = ""
+            for element in signature.iter(Ns.DS("DigestMethod"), Ns.DS("SignatureMethod")):
+                element.attrib.clear()
+        assert etree.tostring(usual, method="c14n") == etree.tostring(legacy, method="c14n")
+
+
 def test_every_attempt_has_its_own_ids() -> None:
     first = {e.get(Ns.WSU("Id")) for e in message(nonce="a").iter("*")} - {None}
     second = {e.get(Ns.WSU("Id")) for e in message(nonce="b").iter("*")} - {None}
@@ -182,6 +271,8 @@ def test_every_attempt_has_its_own_ids() -> None:
         ({"applies_to": "https://a b"}, "wstrust.uri"),
         ({"applies_to": "https://a\x00"}, "wstrust.uri"),
         ({"claims": (Claim("abn"),)}, "wstrust.uri"),
+        ({"entropy": bytes(15)}, "wstrust.entropy"),
+        ({"entropy": bytes(129)}, "wstrust.entropy"),
     ],
 )
 def test_refuses_a_request_outside_the_service_s_limits(change: dict[str, object], code: str) -> None:
@@ -202,11 +293,17 @@ def test_refuses_a_request_outside_the_service_s_limits(change: dict[str, object
 )
 def test_refuses_a_relationship_that_the_service_could_not_read(change: dict[str, str], code: str) -> None:
     with pytest.raises(WsTrustError) as refused:
-        replace(ACT_AS, **change)
+        replace(ACT_AS, **change)  # type: ignore[arg-type]  # the fields changed above are texts
     assert refused.value.code == code
 
 
-def test_refuses_a_message_of_more_than_100_kilobytes() -> None:
+def test_refuses_a_message_of_more_than_100_kilobytes_in_either_reading() -> None:
+    fits = replace(REQUEST, claims=tuple(Claim(f"urn:claim:{number}:{'x' * 200}") for number in range(350)))
+    spare = 100_000 - len(etree.tostring(message(fits)))
+    padded = (*fits.claims, Claim("urn:" + "x" * (spare - 200)))
+    assert len(signed_request(replace(fits, claims=padded), credential(), STS, "urn:uuid:1", NOW, "n1")) <= 100_000
+    with pytest.raises(WsTrustError, match="ask for fewer claims"):
+        message(replace(fits, claims=(*fits.claims, Claim("urn:" + "x" * spare))))
     many = tuple(Claim(f"urn:claim:{number}:{'x' * 200}") for number in range(400))
     with pytest.raises(WsTrustError, match=r"MAS-ST 4\.1\.1") as refused:
         message(replace(REQUEST, claims=many))

@@ -1,29 +1,25 @@
 """Keys: the files that hold them, whether they open, how long they last and who vouches for them."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
-from pipeline.bootstrap import read_master_keys
+from pipeline.bootstrap import keyring_of, read_master_keys
 from pipeline.interfaces.cli.doctor.catalogue import Check
 from pipeline.interfaces.cli.doctor.endpoints import Stage
 from pipeline.interfaces.cli.doctor.line import RENEWERS, Line, Role, failed, of_failure, passed, skipped, warned
 from pipeline.interfaces.cli.screen import span, when
-from pipeline.keyring import Keyring
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.lodgment.failures import Failure
-from pipeline.protocol.credential import Credential
+from pipeline.protocol.chain import chain_of, issuer_of
+from pipeline.protocol.credential import EXPIRY_WARNING, Credential
 from pipeline.protocol.keystore import KeystoreError
-from pipeline.settings import EnvironmentSettings, Settings, read_secret
-
-EXPIRY_WARNING = timedelta(days=60)
-"""A machine credential is replaced in RAM before it ends, and a new one needs people and days."""
+from pipeline.secret_files import read_secret
+from pipeline.settings import EnvironmentSettings, Settings
 
 _DAY = timedelta(days=1)
 _RENEW = (
@@ -63,36 +59,39 @@ def master_key_line(settings: Settings) -> tuple[Line, tuple[bytes, ...]]:
     return passed(Check.MASTER_KEY, f"{path}: {len(keys)} key(s), for this user alone"), keys
 
 
-def password_line(environment: EnvironmentSettings) -> tuple[Line, str | None]:
-    """The password of the keystore, or of the agency's user where there is no keystore."""
-    token = environment.authentication == "token"
-    path, what = (
-        (environment.keystore_password_file, "keystore password")
-        if token
-        else (environment.password_file, "agency password")
+def password_line(environment: EnvironmentSettings) -> tuple[Line, bool]:
+    """What opens the keys: a keystore's password, a token's PIN, or the password of the agency's user. And whether it
+    can be read.
+    """
+    files = (
+        (environment.keystore_password_file, "keystore password"),
+        (environment.pkcs11_pin_file, "PIN of the PKCS#11 token"),
+        (environment.password_file, "agency password"),
     )
-    assert path is not None  # noqa: S101  - the settings' own rule
+    given = [(path, what) for path, what in files if path is not None]
     try:
-        password = read_secret(path, what)
+        for path, what in given:
+            read_secret(path, what)
     except ConfigurationError as error:
-        return _of_secret(Check.PASSWORD_FILE, error), None
-    return passed(Check.PASSWORD_FILE, f"{path}: for this user alone"), password
+        return _of_secret(Check.PASSWORD_FILE, error), False
+    return passed(Check.PASSWORD_FILE, f"{', '.join(str(path) for path, _ in given)}: for this user alone"), True
 
 
 def keystore_lines(
-    environment: EnvironmentSettings, password: str | None, stage: Stage, moment: datetime
+    environment: EnvironmentSettings, stage: Stage, moment: datetime, *, readable: bool
 ) -> tuple[list[Line], Credential | None]:
-    """The keystore and the credential of jobs that name none."""
-    if environment.keystore is None:
+    """The keystore and the credential of jobs that name none; `readable` says whether what opens it is."""
+    if environment.keystore is None and environment.pkcs11_module is None:
         why = "user name and password; no keystore in this environment"
         return [skipped(one, why) for one in _OF_KEYSTORE], None
     line = keystore_file_line(environment.keystore)
-    if password is None:
+    if not readable:
         return [line, *(skipped(one, "needs keys.password_file") for one in _OF_KEYSTORE[1:])], None
-    keyring = Keyring(environment.keystore, password)
     try:
+        keyring = keyring_of(environment)
+        assert keyring is not None  # noqa: S101  - there is a keystore or a token
         credentials = keyring.all()
-    except KeystoreError as error:
+    except (KeystoreError, ConfigurationError) as error:
         return [line, _locked(error), *(skipped(one, "needs keys.unlock") for one in _OF_KEYSTORE[2:])], None
     names = ", ".join(one.id + (" (expired)" if one.not_after <= moment else "") for one in credentials)
     lines = [line, passed(Check.UNLOCK, f"{len(credentials)} credential(s): {names}")]
@@ -105,7 +104,7 @@ def keystore_lines(
     # One that has expired may have been replaced, or is no longer used; one that is about to expire is still in use.
     others = (one for one in credentials if one.id != chosen.id and one.not_after > moment)
     lines += [line for line in (judge_expiry(one.id, one.not_after, moment) for one in others) if line.fix]
-    lines.append(judge_chain((chosen.certificate, *chosen.chain), stage, moment))
+    lines.append(judge_chain(chosen, stage, moment))
     return lines, chosen
 
 
@@ -113,8 +112,12 @@ _DATED = (Check.EXPIRY, Check.CHAIN)
 _OF_KEYSTORE = (Check.KEYSTORE_FILE, Check.UNLOCK, Check.CREDENTIAL, *_DATED)
 
 
-def keystore_file_line(path: Path) -> Line:
-    """Whether it is there and whose it is."""
+def keystore_file_line(path: Path | None) -> Line:
+    """Whether it is there and whose it is. In a folder each file is judged when it is read."""
+    if path is None:
+        return skipped(Check.KEYSTORE_FILE, "certificates and keys are in the PKCS#11 token")
+    if path.is_dir():
+        return passed(Check.KEYSTORE_FILE, f"{path}: a folder of key files")
     try:
         mode = path.stat().st_mode
         with path.open("rb") as file:
@@ -151,28 +154,14 @@ def judge_expiry(credential: str, not_after: datetime, moment: datetime) -> Line
     return passed(Check.EXPIRY, f"{until}: {span(left)} left", measured={"left_days": days})
 
 
-def judge_chain(certificates: Sequence[x509.Certificate], stage: Stage, moment: datetime) -> Line:
-    """From the leaf (first) to a root that signed itself, each link's signature checked, and of the right world."""
-    names, complete = [_common_name(certificates[0].subject)], False
-    current = certificates[0]
-    for _ in certificates:
-        if _issued(current, current):
-            complete = True
-            break
-        above = next((one for one in certificates if one != current and _issued(current, one)), None)
-        if above is None:
-            break
-        current = above
-        names.append(_common_name(current.subject))
-        if current.not_valid_after_utc <= moment:
-            found = f"{names[-1]}: this authority's certificate ended {when(current.not_valid_after_utc)}"
-            return warned(Check.CHAIN, found, _RENEW, *RENEWERS)
-    chain = " ← ".join(names)
-    if not complete:
-        missing = _common_name(current.issuer)
+def judge_chain(credential: Credential, stage: Stage, moment: datetime) -> Line:
+    """From the leaf to a root that signed itself, and of the right world."""
+    chain = chain_of(credential, moment)
+    names = " ← ".join((_common_name(credential.certificate.subject), *chain.issuers))
+    if not chain.complete:
         fix = "Download the keystore from RAM again, whole; the authorities' certificates belong into it."
-        return warned(Check.CHAIN, f"{chain}: the keystore does not hold {missing}", fix, Role.OPERATOR, *RENEWERS)
-    return _judge_issuer(chain, _common_name(certificates[0].issuer), stage)
+        return warned(Check.CHAIN, f"{names}: {chain.problem}", fix, Role.OPERATOR, *RENEWERS)
+    return _judge_issuer(names, issuer_of(credential), stage)
 
 
 def _judge_issuer(chain: str, issuer: str, stage: Stage) -> Line:
@@ -187,20 +176,12 @@ def _judge_issuer(chain: str, issuer: str, stage: Stage) -> Line:
     return passed(Check.CHAIN, f"{chain}, complete")
 
 
-def _issued(certificate: x509.Certificate, by: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(by)
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return True
-
-
 def _common_name(name: x509.Name) -> str:
     common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(common[0].value) if common else name.rfc4514_string()
 
 
-def _locked(error: KeystoreError) -> Line:
+def _locked(error: KeystoreError | ConfigurationError) -> Line:
     found = f"{error} [{error.code}]"
     if error.code == "keystore.file":
         return failed(Check.UNLOCK, found, "Name the file in `keystore`.", Role.OPERATOR)

@@ -82,8 +82,8 @@ def _keys(visit: Visit) -> Iterator[Line]:
     if visit.environment is None:
         yield from skipped_all(_OF_KEYS, f"needs {Check.SETTINGS_ENVIRONMENT}")
         return
-    line, password = password_line(visit.environment)
+    line, readable = password_line(visit.environment)
     yield line
     stage = Stage.TEST if visit.sandbox else stage_of(visit.environment.sts_url or visit.environment.agency_url)
-    lines, visit.credential = keystore_lines(visit.environment, password, stage, now())
+    lines, visit.credential = keystore_lines(visit.environment, stage, now(), readable=readable)
     yield from lines

@@ -1,0 +1,78 @@
+"""The JDK, and WSS4J with Santuario, as verifiers: nothing of them is in what seals, nor in libxml2 or xmlsec."""
+
+import subprocess
+from datetime import datetime
+from types import TracebackType
+from typing import IO, Self
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.oracles.verdict import Verdict
+from tests.services.java import CompiledJava
+
+
+class _Process:
+    """One Java process that answers any number of questions. Use it as a context manager."""
+
+    def __init__(self, main: str, *, with_libraries: bool) -> None:
+        self._java = CompiledJava(main, with_libraries=with_libraries)
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._java.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate(timeout=60)
+        self._java.remove()
+
+    def ask(self, *fields: bytes) -> Verdict:
+        into, out = self._process.stdin, self._process.stdout
+        assert into is not None
+        assert out is not None
+        into.write(len(fields).to_bytes(4, "big"))
+        for field in fields:
+            into.write(len(field).to_bytes(4, "big"))
+            into.write(field)
+        into.flush()
+        text = _exactly(out, int.from_bytes(_exactly(out, 4), "big")).decode()
+        verdict, *lines = text.splitlines()
+        return Verdict(verdict == "valid", tuple(line for line in lines if line))
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    content = stream.read(size)
+    assert len(content) == size, "the Java process ended"
+    return content
+
+
+class Jdk(_Process):
+    """The JDK's XML Signature in secure validation; it needs no library."""
+
+    def __init__(self) -> None:
+        super().__init__("JdkOracle", with_libraries=False)
+
+    def check(self, document: bytes, certificate_der: bytes, session_key: bytes = b"") -> Verdict:
+        return self.ask(document, certificate_der, session_key)
+
+
+class Wss4j(_Process):
+    """WSS4J under the WS-I Basic Security Profile, and Santuario for encryption."""
+
+    def __init__(self) -> None:
+        super().__init__("Wss4jOracle", with_libraries=True)
+
+    def check(self, document: bytes, certificate_der: bytes, now: datetime, session_key: bytes = b"") -> Verdict:
+        """`now` is when the certificate is judged; a Timestamp is judged by the machine's clock."""
+        return self.ask(
+            b"check", document, certificate_der, session_key, now.isoformat().replace("+00:00", "Z").encode()
+        )
+
+    def open(self, assertion: bytes, private_key: RSAPrivateKey, issuer_der: bytes) -> Verdict:
+        """Decrypt an EncryptedAssertion, and check the signature of what is in it."""
+        own = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return self.ask(b"open", assertion, own, issuer_der)
