@@ -10,7 +10,7 @@ from pipeline.lodgment.job import INLINE_LIMIT
 from pipeline.protocol.as4_verify import PUSH_POLICY, verify_message
 from pipeline.protocol.mime import read_package
 from tests.acceptance.cli.conftest import Lodge
-from tests.doubles.stp import child, parent
+from tests.doubles.stp import ABN, child, parent
 
 SBR2 = """
 [environments.elsewhere.sbr2]
@@ -95,3 +95,21 @@ def test_an_environment_without_sbr2_settings_says_so(lodge: Lodge, sandbox_sett
     left = lodge("submit", "event.xml", "--dry-run", "--offline", LODGE_SETTINGS_FILE=str(sandbox_settings))
     assert left.code == 1
     assert "channel: unknown; this pipeline has asic_bn" in left.err
+
+
+def test_a_file_of_several_payers_is_lodged_and_submitting_it_again_lodges_nothing_more(
+    lodge: Lodge, tmp_path: Path
+) -> None:
+    large = payer(2, family_name="Synthetic" * (INLINE_LIMIT // 9 + 1))
+    (tmp_path / "events.xml").write_bytes(payer(1) + large)
+    names = {"organisation": "Synthetic Payroll Pty Ltd", "product": "Synthetic Pay", "version": "1.0"}
+    lodge.environment.update({f"LODGE_SOFTWARE__{name.upper()}": value for name, value in names.items()})
+    assert lodge("db", "upgrade").code == 0
+    made = lodge("software-ids", "generate", ABN, "--product", names["product"], "--note", "synthetic client")
+    assert made.code == 0, made.err
+    for _ in range(2):
+        left = lodge("submit", "events.xml", "--wait")
+        assert left.code == 0, left.err + left.out
+        states = {one["state"]: one["count"] for one in lodge("status", "--json").json()["states"]}
+        assert states == {"accepted": 2}
+    assert list((tmp_path / "var" / "spool").iterdir()) == []
