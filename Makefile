@@ -1,7 +1,7 @@
 # A machine with Python 3.11, make and git is enough; everything else goes into .venv, from requirements.lock.
 
 PYTHON ?= python3
-PROCESSES ?= 2
+PROCESSES ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
