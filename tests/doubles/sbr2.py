@@ -48,7 +48,7 @@ _ANSWER = MessageInfo("answer-1@agency.example.test", NOW)
 
 
 def make_profile(terms: TokenTerms = TERMS) -> Sbr2Profile:
-    return Sbr2Profile("sandbox", GATES, "second", terms, SOFTWARE, DOMAIN)
+    return Sbr2Profile("sandbox", GATES, "second", terms, SOFTWARE, DOMAIN, software_ids=False)
 
 
 def make_channel() -> Sbr2Stp:
