@@ -151,7 +151,7 @@ def keyring_of(environment: EnvironmentSettings) -> Keyring | None:
     """The keyring as it is, for looking at what cannot be used; nothing is read yet.
 
     Raises:
-        ConfigurationError: `pkcs11.library`.
+        ConfigurationError: `pkcs11.package`.
     """
     if environment.keystore is None and environment.pkcs11_module is None:
         return None

@@ -161,7 +161,7 @@ class Pkcs11Token:
             try:
                 return self._labelled(list(library.get_tokens()))
             except KeystoreError as error:
-                log.info("pkcs11.library_restarted", token=self.label, reason=str(error))
+                log.info("pkcs11.restarted", token=self.label, reason=str(error))
         # What a library remembers of tokens that have come and gone, or of the process it was forked from, is stale.
         with contextlib.suppress(pkcs11.PKCS11Error):
             library.finalize()
@@ -228,13 +228,13 @@ def open_token(module: Path, label: str, pin_file: Path) -> Pkcs11Token:
     """A token, not yet looked for.
 
     Raises:
-        ConfigurationError: `pkcs11.library`: the Python library for it is not installed.
+        ConfigurationError: `pkcs11.package`: the Python library for it is not installed.
     """
     try:
         import pkcs11  # noqa: F401  - said here once, rather than at the first signature
     except ImportError as error:
         text = "pkcs11_module: the library for it is missing; install lodgment-pipeline[pkcs11]"
-        raise ConfigurationError("pkcs11.library", text) from error
+        raise ConfigurationError("pkcs11.package", text) from error
     return Pkcs11Token(module, label, pin_file)
 
 
