@@ -16,12 +16,13 @@ from pipeline.channels.sbr2_stp import NAME as SBR2
 from pipeline.interfaces.cli.in_process import push, working
 from pipeline.interfaces.cli.screen import write_private
 from pipeline.interfaces.cli.session import reading
+from pipeline.interfaces.cli.standing import token_failures, waits_for_token
 from pipeline.keyring import Keyring
 from pipeline.ledger import artifacts, lodgments, quarantine, software_ids, tokens
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.job import LodgmentJob
-from pipeline.lodgment.lodgment import TOKEN_REQUESTED, Lodgment
+from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.references import TokenKey
 from pipeline.lodgment.states import State
 from pipeline.protocol.as4_signed_info import As4SignatureError
@@ -75,15 +76,20 @@ async def seal_only(
             async with working(parts, (Worker.INTAKE,)) as stop:
                 # The envelope does not depend on it, and a dry run does not wait.
                 pushed = await push(parts, (job.model_copy(update={"not_before": None}) for job in jobs))
-                rows = await _settled(parts, pushed, stop, lambda _: True)
+                rows = await _settled(parts, pushed, stop, lambda _, __: True)
             refused = await _refused(parts)
             pushed = [job_id for job_id in pushed if job_id not in refused]
             if offline:
                 await _hand_out_tokens(parts, rows)
             async with working(parts, (Worker.TOKEN, Worker.SIGNER)) as stop:
                 rows = await _settled(parts, pushed, stop, _is_through)
+            async with parts.ledger.transaction(read_only=True) as tx:
+                no_token = await token_failures(tx, rows)
             keyring = open_keyring(environment)
-            judged = [await _judged(parts, keyring, row, out, on_sealed, offline=offline) for row in rows]
+            judged = [
+                await _judged(parts, keyring, row, out, on_sealed, no_token.get(row.id), offline=offline)
+                for row in rows
+            ]
             return [*judged, *(Sealed(job_id, f"NOT taken, {why}", good=False) for job_id, why in refused.items())]
 
 
@@ -107,9 +113,11 @@ def _apart(settings: Settings, environment: EnvironmentSettings, folder: Path) -
     )
 
 
-def _is_through(row: Lodgment) -> bool:
-    waits_for_token = row.reason is not None and row.reason.code == TOKEN_REQUESTED
-    return row.state in {State.SEALED, State.HELD} or (row.state is State.PARKED and not waits_for_token)
+def _is_through(row: Lodgment, no_token: Reason | None) -> bool:
+    """A failed request for a token is asked again later, and a dry run does not wait for it."""
+    if waits_for_token(row):
+        return no_token is not None
+    return row.state in {State.SEALED, State.HELD, State.PARKED}
 
 
 async def _copy_software_ids(settings: Settings, parts: Parts) -> None:
@@ -128,14 +136,16 @@ async def _refused(parts: Parts) -> dict[str, str]:
 
 
 async def _settled(
-    parts: Parts, job_ids: Sequence[str], stop: asyncio.Event, done: Callable[[Lodgment], bool]
+    parts: Parts, job_ids: Sequence[str], stop: asyncio.Event, done: Callable[[Lodgment, Reason | None], bool]
 ) -> list[Lodgment]:
     """The lodgments of these jobs, once all that were not refused are there and `done`."""
     while True:
         async with parts.ledger.transaction(read_only=True) as tx:
             known = await lodgments.known_jobs(tx, job_ids)
             refused = await quarantine.count(tx)
-        if stop.is_set() or (len(known) + refused >= len(job_ids) and all(map(done, known.values()))):
+            no_token = await token_failures(tx, known.values())
+        through = all(done(row, no_token.get(row.id)) for row in known.values())
+        if stop.is_set() or (len(known) + refused >= len(job_ids) and through):
             return [known[job_id] for job_id in job_ids if job_id in known]
         await asyncio.sleep(_LOOK_EVERY)
 
@@ -171,12 +181,14 @@ async def _judged(
     row: Lodgment,
     out: Path,
     on_sealed: Callable[[int], None],
+    no_token: Reason | None,
     *,
     offline: bool,
 ) -> Sealed:
     on_sealed(1)
     if row.envelope_id is None:
-        why = f"{row.reason.code}: {row.reason.text}" if row.reason is not None else "interrupted"
+        reason = no_token or row.reason
+        why = f"{reason.code}: {reason.text}" if reason is not None else "interrupted"
         return Sealed(row.job_id, f"NOT sealed, {row.state}: {why}", good=False)
     async with parts.ledger.transaction(read_only=True) as tx:
         stored = (await artifacts.read_envelopes(tx, [row.envelope_id]))[row.envelope_id]

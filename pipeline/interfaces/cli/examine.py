@@ -17,6 +17,8 @@ class Examined:
     """What the input holds: for each good job id where it stands, and everything that cannot be a job."""
 
     jobs: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    """The content digest of each good job, by which the ledger tells it from another job of the same id."""
     bad: list[Found] = field(default_factory=list)
     repeats: list[str] = field(default_factory=list)
     """Where a job stands again, with the same content: it is pushed once."""
@@ -43,14 +45,13 @@ async def examine(
 ) -> Examined:
     """Check every job; `on_read` is called after each."""
     result = Examined()
-    digests: dict[str, str] = {}
     for one in found:
         if one.job is None:
             result.bad.append(one)
         else:
             try:
                 digest = _checked(one.job, channels, documents)
-                first = digests.setdefault(one.job.job_id, digest)
+                first = result.digests.setdefault(one.job.job_id, digest)
                 if first != digest:
                     raise _conflict(result.jobs[one.job.job_id])
                 if result.jobs.setdefault(one.job.job_id, one.origin) != one.origin:

@@ -2,17 +2,17 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import islice
 
 from pipeline.bootstrap import Parts, opened
 from pipeline.broker.messages import OutcomeEvent
 from pipeline.broker.port import Exchange, Outgoing, Subscription
-from pipeline.interfaces.cli.standing import Standing
+from pipeline.interfaces.cli.standing import Standing, token_failures
 from pipeline.ledger import lodgments
 from pipeline.lodgment.job import LodgmentJob
-from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.states import Step
 from pipeline.settings import Settings
 from workers.process import Worker, run
@@ -24,27 +24,33 @@ _LOOK_AT = 2_000
 _REFUSALS = "outcome.*.refused.*"
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Until when to stay: until every job has ended, or else at least waits; and no longer than so many seconds."""
+
+    to_the_end: bool
+    seconds: float | None
+
+
 async def lodge_here(
     settings: Settings,
     jobs: Iterable[LodgmentJob],
-    *,
-    to_the_end: bool,
-    patience: float | None,
+    digests: Mapping[str, str],
+    patience: Patience,
     on_ended: Callable[[int], None],
 ) -> list[Standing]:
-    """Run until every job has ended, or without `to_the_end` at least waits; `on_ended` is told how many more did.
+    """Run as long as `patience` says; `on_ended` is told how many more jobs did. `digests` are the jobs' contents.
 
-    Ctrl-C, SIGTERM and `patience` (in seconds) end it early: what is in hand is finished, the rest stays in the ledger.
+    Ctrl-C, SIGTERM and the end of patience: what is in hand is finished, the rest stays in the ledger.
     """
     async with opened(settings) as parts:
         refusals = await parts.broker.listen(_REFUSALS)
         heard: dict[str, Standing] = {}
         async with working(parts, tuple(Worker)) as stop, _listening(refusals, heard):
             pushed = await push(parts, jobs)
-            await _rest(parts, pushed, heard, stop, to_the_end=to_the_end, patience=patience, on_ended=on_ended)
-        async with parts.ledger.transaction(read_only=True) as tx:
-            known = await lodgments.known_jobs(tx, pushed)
-    return [heard.get(job_id) or _standing(job_id, known) for job_id in pushed]
+            await _rest(parts, {job_id: digests[job_id] for job_id in pushed}, heard, stop, patience, on_ended)
+        stand = {one.job_id: one for one in await _look(parts, pushed, digests)}
+    return [heard.get(job_id) or stand[job_id] for job_id in pushed]
 
 
 @asynccontextmanager
@@ -99,37 +105,39 @@ async def push(parts: Parts, jobs: Iterable[LodgmentJob]) -> list[str]:
 
 async def _rest(
     parts: Parts,
-    pushed: Collection[str],
+    pushed: Mapping[str, str],
     heard: dict[str, Standing],
     stop: asyncio.Event,
-    *,
-    to_the_end: bool,
-    patience: float | None,
+    patience: Patience,
     on_ended: Callable[[int], None],
 ) -> None:
     """Look again and again until all are at rest, it is time to stop, or time is up."""
     waiting = set(pushed)
     loop = asyncio.get_running_loop()
-    ends = None if patience is None else loop.time() + patience
+    ends = None if patience.seconds is None else loop.time() + patience.seconds
     while waiting and not stop.is_set() and (ends is None or loop.time() < ends):
         await asyncio.sleep(_LOOK_EVERY)
-        moving, before = False, len(waiting)
+        before = len(waiting)
         waiting -= heard.keys()
-        for asked in _slices(list(waiting)):
-            async with parts.ledger.transaction(read_only=True) as tx:
-                known = await lodgments.known_jobs(tx, asked)
-            standings = [_standing(job_id, known) for job_id in asked]
-            waiting -= {one.job_id for one in standings if one.ended}
-            moving = moving or any(not one.at_rest for one in standings)
+        standings = await _look(parts, list(waiting), pushed)
+        waiting -= {one.job_id for one in standings if one.ended}
+        moving = any(not one.at_rest for one in standings)
         on_ended(before - len(waiting))
-        if not (to_the_end or moving):
+        if not (patience.to_the_end or moving):
             return
 
 
-def _slices(job_ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (job_ids[at : at + _LOOK_AT] for at in range(0, len(job_ids), _LOOK_AT))
-
-
-def _standing(job_id: str, known: Mapping[str, Lodgment]) -> Standing:
-    row = known.get(job_id)
-    return Standing(job_id) if row is None else Standing.of_lodgment(row)
+async def _look(parts: Parts, job_ids: Sequence[str], digests: Mapping[str, str]) -> list[Standing]:
+    """How these jobs stand. A row of the same id and other content is not theirs: a refusal is to be heard."""
+    standings = []
+    for asked in (job_ids[at : at + _LOOK_AT] for at in range(0, len(job_ids), _LOOK_AT)):
+        async with parts.ledger.transaction(read_only=True) as tx:
+            known = await lodgments.known_jobs(tx, asked)
+            failed = await token_failures(tx, known.values())
+        for job_id in asked:
+            row = known.get(job_id)
+            if row is None or row.content_digest != digests[job_id]:
+                standings.append(Standing(job_id))
+            else:
+                standings.append(Standing.of_lodgment(row, failed.get(row.id)))
+    return standings

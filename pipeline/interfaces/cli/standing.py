@@ -1,15 +1,19 @@
 """How submitted jobs stand, whoever told it, and the table that `lodge submit` ends with."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from rich.console import Console
 
 from pipeline.broker.messages import OutcomeEvent
 from pipeline.interfaces.cli.screen import table
+from pipeline.ledger import channel_states, tokens
+from pipeline.ledger.session import Tx
+from pipeline.lodgment.breaker import BreakerScope
 from pipeline.lodgment.failures import Party
-from pipeline.lodgment.lodgment import TOKEN_REQUESTED, Lodgment
+from pipeline.lodgment.lodgment import TOKEN_REQUESTED, Lodgment, Reason
 from pipeline.lodgment.states import FINAL, State
 
 REFUSED = "refused"
@@ -31,10 +35,12 @@ class Standing:
     who: Party = Party.NOBODY
 
     @classmethod
-    def of_lodgment(cls, row: Lodgment) -> "Standing":
-        if row.reason is None:
+    def of_lodgment(cls, row: Lodgment, no_token: Reason | None = None) -> "Standing":
+        """`no_token`: why it still waits for its token, see `token_failures`; says more than that it waits."""
+        reason = no_token or row.reason
+        if reason is None:
             return cls(row.job_id, row.state)
-        return cls(row.job_id, row.state, row.reason.code, row.reason.text, row.reason.who)
+        return cls(row.job_id, row.state, reason.code, reason.text, reason.who)
 
     @classmethod
     def of_event(cls, event: OutcomeEvent) -> "Standing":
@@ -57,6 +63,26 @@ class Standing:
     def is_wrong(self) -> bool:
         """Whether whoever submitted it must take notice."""
         return self.state in _WRONG
+
+
+async def token_failures(tx: Tx, rows: Iterable[Lodgment]) -> dict[UUID, Reason]:
+    """Of lodgments that wait for a token: why none could be had, where one was asked for and the answer was a failure.
+
+    What is behind an open breaker is not asked for; the breaker's cause is its answer too.
+    """
+    waiting = {row.id: row.token_key for row in rows if waits_for_token(row)}
+    if not waiting:
+        return {}
+    stored = await tokens.look(tx, {key for key in waiting.values() if key is not None})
+    open_ = await channel_states.not_closed(tx, BreakerScope.STS)
+    down = next((one.cause for one in open_.values() if one.cause is not None), None)
+    failed = {id_: stored[key].failed if key in stored else None for id_, key in waiting.items()}
+    return {id_: reason for id_, own in failed.items() if (reason := own or down) is not None}
+
+
+def waits_for_token(row: Lodgment) -> bool:
+    """Whether the answer of the token service is what it waits for."""
+    return row.state is State.PARKED and row.reason is not None and row.reason.code == TOKEN_REQUESTED
 
 
 def tell(standings: Collection[Standing], origins: Mapping[str, str], console: Console) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.gateway.documents import LARGEST, DocumentStore
 from pipeline.interfaces.cli.dry_run import seal_only
 from pipeline.interfaces.cli.examine import Examined, examine
-from pipeline.interfaces.cli.in_process import lodge_here
+from pipeline.interfaces.cli.in_process import Patience, lodge_here
 from pipeline.interfaces.cli.inputs import Found, Source, Terms, option_problems, read_inputs
 from pipeline.interfaces.cli.payloads import Spool, spool_in
 from pipeline.interfaces.cli.producing import push, push_and_wait
@@ -128,8 +128,8 @@ def _dry_run(
 def _lodge_here(settings: Settings, examined: Examined, found: Iterator[Found], wish: Wish) -> list[Standing]:
     jobs = examined.chosen(found)
     with _progress("lodging", len(examined.jobs)) as advance:
-        running = lodge_here(settings, jobs, to_the_end=wish.wait, patience=wish.timeout, on_ended=advance)
-        return asyncio.run(running)
+        patience = Patience(to_the_end=wish.wait, seconds=wish.timeout)
+        return asyncio.run(lodge_here(settings, jobs, examined.digests, patience, on_ended=advance))
 
 
 def _push(settings: Settings, examined: Examined, found: Iterator[Found], wish: Wish) -> list[Standing]:

@@ -126,8 +126,13 @@ class Bench:
         return after
 
     async def lodgment(self, row: Lodgment) -> Lodgment:
+        (found,) = await self.lodgments([row])
+        return found
+
+    async def lodgments(self, rows: Sequence[Lodgment]) -> list[Lodgment]:
         async with self.ledger.transaction(read_only=True) as tx:
-            return (await lodgments.load(tx, [row.id]))[row.id]
+            found = await lodgments.load(tx, [row.id for row in rows])
+        return [found[row.id] for row in rows]
 
 
 def delivery(message: Outgoing) -> Delivery:

@@ -136,9 +136,8 @@ def employers(count: int) -> list[str]:
 
 
 async def states(bench: "Bench", rows: Sequence[Lodgment]) -> set[State]:
-    return {(await bench.lodgment(row)).state for row in rows}
+    return {row.state for row in await bench.lodgments(rows)}
 
 
 async def reasons(bench: "Bench", rows: Sequence[Lodgment]) -> set[str | None]:
-    found = [(await bench.lodgment(row)).reason for row in rows]
-    return {None if reason is None else reason.code for reason in found}
+    return {None if row.reason is None else row.reason.code for row in await bench.lodgments(rows)}
