@@ -19,7 +19,6 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 
 from lxml import etree
 
@@ -38,7 +37,6 @@ from pipeline.protocol.credential import Credential
 from pipeline.protocol.fragments import element, spliceable
 from pipeline.protocol.soap import CONTENT_TYPE, Frame, envelope, request_body
 from pipeline.protocol.wsse import (
-    IdentityToken,
     Part,
     binary_security_token,
     certificate_signature,
@@ -52,8 +50,6 @@ NAME = "asic_bn"
 _BODY = "businessDocumentBody"
 _ENVELOPE_RESERVE = 256 * 1024
 """Bytes kept free for everything around the payload; the assertion is the largest part, about 10 KB."""
-_TOKENS_KEPT = 64
-"""Assertions kept ready: one per credential that is lodging now."""
 _XML_RULES: Mapping[str, str] = {
     "xml.size": "the document is too large: with its envelope it must fit in ASIC's limit of 50 MB (WIG 2.2.3)",
     "xml.malformed": "the document is not well-formed XML: write it with an XML library, in UTF-8 or UTF-16",
@@ -73,11 +69,10 @@ class PingRequest:
 
 
 class AsicBusinessNames:
-    """The channel `asic_bn` in one environment. Holds its profile, and assertions made ready for envelopes."""
+    """The channel `asic_bn` in one environment. Holds its profile."""
 
     def __init__(self, profile: AsicProfile) -> None:
         self._profile = profile
-        self._identity = lru_cache(maxsize=_TOKENS_KEPT)(self._make_ready)
 
     @property
     def name(self) -> str:
@@ -230,16 +225,13 @@ class AsicBusinessNames:
             raise RefusedError(
                 "seal.incomplete", "an envelope needs a credential and a security token in this environment"
             )
-        assertion, assertion_part = self._identity(token.assertion).placed(f"assertion-{nonce}")
+        identity = identity_token(token.assertion, self._profile.assertion_reference)
         certificate, certificate_part = binary_security_token(credential.certificate_der, f"certificate-{nonce}")
         document_signature, document_part = certificate_signature(
             credential.private_key, f"signature-{nonce}", certificate_part, (body, certificate_part)
         )
-        envelope_signature = endorsing_signature(token.proof_key, (document_part, body, assertion_part))
-        return b"".join((assertion, certificate, document_signature, envelope_signature))
-
-    def _make_ready(self, assertion: bytes) -> IdentityToken:
-        return identity_token(assertion, self._profile.assertion_reference)
+        envelope_signature = endorsing_signature(token.proof_key, (document_part, body, identity.part))
+        return b"".join((identity.wire, certificate, document_signature, envelope_signature))
 
 
 def _check_root(root: etree._Element, namespace: str) -> None:

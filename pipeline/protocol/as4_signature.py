@@ -101,8 +101,8 @@ def signed_envelope(
     }
     identity = b""
     if assertion is not None:
-        identity, assertion_part = assertion.placed(f"assertion-{nonce}")
-        parts[Covered.ASSERTION] = (assertion_part,)
+        identity = assertion.wire
+        parts[Covered.ASSERTION] = (assertion.part,)
     elif Covered.ASSERTION in layout.covered:
         raise XmlError("token.assertion", "the signature must cover an assertion, and there is none")
     covered = [part for one in layout.covered for part in parts[one]]

@@ -20,6 +20,8 @@ from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.suites import V1_2_LEGACY, V1_3, Suite
 from pipeline.protocol.xml import XmlError, canonical, escape_attribute, parse
 
+_TOKENS_KEPT = 64
+"""Assertions kept ready: one per credential, or employer, that is lodged for now."""
 _START = re.compile(rb"\s*<[^\s/>?!]+")
 _ID_PREFIX = prefix_names("wsu")
 _REFERENCE_START = '<ds:Reference URI="'
@@ -91,21 +93,18 @@ class AssertionReference(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IdentityToken:
-    """An EncryptedAssertion, ready for any number of envelopes: its bytes and canonical form, cut where an id goes."""
+    """An EncryptedAssertion as it stands in the header of every envelope, and what a signature covers of it."""
 
-    wire: tuple[bytes, ...] = field(repr=False)
-    canonical: tuple[bytes, ...] = field(repr=False)
-    own_id: str | None
-
-    def placed(self, fresh_id: str) -> tuple[bytes, Part]:
-        """The element as it stands in the header, and what a signature covers of it; `fresh_id` where it has none."""
-        part_id = self.own_id or fresh_id
-        written = escape_attribute(part_id).encode()
-        return written.join(self.wire), Part(part_id, hashlib.sha256(written.join(self.canonical)).digest())
+    wire: bytes = field(repr=False)
+    part: Part
 
 
+@lru_cache(maxsize=_TOKENS_KEPT)
 def identity_token(assertion: bytes, reference: AssertionReference) -> IdentityToken:
-    """Makes an assertion ready: the one time that it is parsed and canonicalised.
+    """Makes an assertion ready for any number of envelopes: parsed, canonicalised and digested once.
+
+    An id that has to be put on it is made of its content: the same element has the same id in every message, as an id
+    from the STS would be, and another element another one.
 
     Raises:
         XmlError: `token.assertion` when it is no element, or has no EncryptedData with an Id to refer to.
@@ -118,15 +117,15 @@ def identity_token(assertion: bytes, reference: AssertionReference) -> IdentityT
         data = root.find(Ns.XENC("EncryptedData"))
         if data is None or not data.get("Id"):
             raise XmlError("token.assertion", "the assertion has no EncryptedData with an Id")
-        return IdentityToken((assertion,), (canonical(data),), data.get("Id"))
+        return IdentityToken(assertion, Part.of(data.get("Id", ""), canonical(data)))
     own_id = root.get(Ns.WSU("Id"))
     if own_id:
-        return IdentityToken((assertion,), (canonical(root),), own_id)
-    place = b"id-" + hashlib.sha256(assertion).hexdigest().encode()
+        return IdentityToken(assertion, Part.of(own_id, canonical(root)))
+    new_id = f"assertion-{hashlib.sha256(assertion).hexdigest()[:32]}"
     prefix = f"wsu{free_suffix(_ID_PREFIX, canonical(root, exclusive=False))}"
-    attribute = start_tag("", {prefix: Ns.WSU}, {f"{prefix}:Id": place.decode()})[1:-1].encode()
+    attribute = start_tag("", {prefix: Ns.WSU}, {f"{prefix}:Id": new_id})[1:-1].encode()
     wire = assertion[: start.end()] + attribute + assertion[start.end() :]
-    return IdentityToken(tuple(wire.split(place)), tuple(canonical(parse(wire)).split(place)), None)
+    return IdentityToken(wire, Part.of(new_id, canonical(parse(wire))))
 
 
 def binary_security_token(certificate_der: bytes, token_id: str) -> tuple[bytes, Part]:

@@ -35,26 +35,31 @@ STYLES = [
 
 @pytest.mark.parametrize("assertion", STYLES)
 def test_an_id_is_put_on_an_assertion_of_any_style(assertion: bytes) -> None:
-    wire, part = identity_token(assertion, AssertionReference.WSU_ID).placed("assertion-1")
-    root = parse(wire)
-    assert root.get(Ns.WSU("Id")) == part.id == "assertion-1"
-    assert part.digest == hashlib.sha256(canonical(root)).digest()
+    token = identity_token(assertion, AssertionReference.WSU_ID)
+    root = parse(token.wire)
+    assert root.get(Ns.WSU("Id")) == token.part.id
+    assert token.part.digest == hashlib.sha256(canonical(root)).digest()
     del root.attrib[Ns.WSU("Id")]
     assert canonical(root) == canonical(parse(assertion))
 
 
 def test_an_assertion_that_has_an_id_keeps_every_byte() -> None:
     assertion = f'<a xmlns="{SAML}" xmlns:u="{Ns.WSU}" u:Id="theirs"/>'.encode()
-    wire, part = identity_token(assertion, AssertionReference.WSU_ID).placed("ours")
-    assert (wire, part.id) == (assertion, "theirs")
-    assert part.digest == hashlib.sha256(canonical(parse(assertion))).digest()
+    token = identity_token(assertion, AssertionReference.WSU_ID)
+    assert (token.wire, token.part.id) == (assertion, "theirs")
+    assert token.part.digest == hashlib.sha256(canonical(parse(assertion))).digest()
+
+
+def test_ids_that_are_put_on_assertions_differ_as_the_assertions_do() -> None:
+    ids = {identity_token(assertion, AssertionReference.WSU_ID).part.id for assertion in STYLES}
+    assert len(ids) == len(STYLES)
 
 
 def test_the_encrypted_data_is_referred_to_by_its_own_id() -> None:
-    wire, part = identity_token(make_assertion(), AssertionReference.ENCRYPTED_DATA_ID).placed("ours")
-    data = parse(wire).find(Ns.XENC("EncryptedData"))
+    token = identity_token(make_assertion(), AssertionReference.ENCRYPTED_DATA_ID)
+    data = parse(token.wire).find(Ns.XENC("EncryptedData"))
     assert data is not None
-    assert (wire, part) == (make_assertion(), Part("ED-1", hashlib.sha256(canonical(data)).digest()))
+    assert (token.wire, token.part) == (make_assertion(), Part("ED-1", hashlib.sha256(canonical(data)).digest()))
 
 
 @pytest.mark.parametrize("assertion", [b"", b"text", b'<?xml version="1.0"?><a/>', b"<!-- x --><a/>"])

@@ -156,13 +156,15 @@ def test_the_security_header_holds_assertion_certificate_and_one_signature_in_th
 
 
 def test_the_signature_says_what_the_profile_says() -> None:
-    signature = signature_of(parse(sealed().envelope.soap))
+    root = parse(sealed().envelope.soap)
+    signature = signature_of(root)
     info = signature[0]
+    (assertion,) = root.iter(Ns.SAML2("EncryptedAssertion"))
     assert [node.get("Algorithm") for node in list(info)[:2]] == [Algorithm.EXCLUSIVE_C14N, Algorithm.RSA_SHA256]
     written = [(node.get("URI"), node[0][0].get("Algorithm"), node[1].get("Algorithm")) for node in list(info)[2:]]
     assert written == [
         ("#messaging-n1", Algorithm.EXCLUSIVE_C14N, Algorithm.SHA256),
-        ("#assertion-n1", Algorithm.EXCLUSIVE_C14N, Algorithm.SHA256),
+        (f"#{assertion.get(Ns.WSU('Id'))}", Algorithm.EXCLUSIVE_C14N, Algorithm.SHA256),
         ("#body-n1", Algorithm.EXCLUSIVE_C14N, Algorithm.SHA256),
         (f"cid:{CONTENT_ID}", Algorithm.ATTACHMENT_CONTENT, Algorithm.SHA256),
     ]
