@@ -48,11 +48,16 @@ def envelope_coverage(sealed: Sealed) -> list[Signed]:
     token = (Ns.WSSE("BinarySecurityToken"), f"certificate-{sealed.nonce}")
     document = (Ns.DS("Signature"), f"signature-{sealed.nonce}")
     assertion = (
-        (Ns.SAML2("EncryptedAssertion"), f"assertion-{sealed.nonce}")
+        (Ns.SAML2("EncryptedAssertion"), _assertion_id(sealed.envelope))
         if sealed.reference is AssertionReference.WSU_ID
         else (Ns.XENC("EncryptedData"), "ED-1")
     )
     return [Signed(RSA_SHA256, (body, token)), Signed(HMAC_SHA256, (document, body, assertion))]
+
+
+def _assertion_id(envelope: bytes) -> str:
+    (assertion,) = parse(envelope).iter(Ns.SAML2("EncryptedAssertion"))
+    return assertion.get(Ns.WSU("Id"), "")
 
 
 def request_coverage(nonce: str) -> list[Signed]:

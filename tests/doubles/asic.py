@@ -19,7 +19,7 @@ from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.references import message_reference_number
 from pipeline.lodgment.states import State
 from pipeline.protocol.credential import Credential, RsaKey
-from pipeline.protocol.wsse import AssertionReference
+from pipeline.protocol.wsse import AssertionReference, identity_token
 from pipeline.protocol.wstrust import SecurityToken
 
 NOW = datetime(2026, 11, 23, 3, 30, tzinfo=UTC)
@@ -78,6 +78,10 @@ def make_assertion(*, default_namespace: bool = False) -> bytes:
         '<xenc:EncryptionMethod Algorithm="http://www.w3.org/2001/04/xmlenc#aes256-cbc"/>'
         f"<xenc:CipherData><xenc:CipherValue>{noise}</xenc:CipherValue></xenc:CipherData></xenc:EncryptedData>{end}"
     ).encode()
+
+
+ASSERTION_ID = identity_token(make_assertion(), AssertionReference.WSU_ID).part.id
+"""That an envelope puts on `make_assertion()`."""
 
 
 def make_token(assertion: bytes | None = None, proof_key: bytes = bytes(range(64))) -> SecurityToken:

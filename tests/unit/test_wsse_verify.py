@@ -15,9 +15,9 @@ from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.verify import EnvelopeError, Expectation, verify_envelope
 from pipeline.protocol.wsse import AssertionReference, Part, binary_security_token, certificate_signature
 from pipeline.protocol.xml import parse
-from tests.doubles.asic import PAYLOAD, make_channel, make_credential, make_order, make_token, on_the_wire
+from tests.doubles.asic import ASSERTION_ID, PAYLOAD, make_channel, make_credential, make_order, make_token, on_the_wire
 
-SIGNED = ("body-n1", "certificate-n1", "signature-n1", "assertion-n1")
+SIGNED = ("body-n1", "certificate-n1", "signature-n1", ASSERTION_ID)
 PLACES = (
     "Envelope",
     "Header",

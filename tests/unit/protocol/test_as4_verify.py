@@ -30,11 +30,11 @@ from pipeline.protocol.mime import Attachment
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.xml import canonical, parse
 from tests.doubles.as4 import CONTENT_ID, Sealed, gzipped, pull, push, sealed, trusting
-from tests.doubles.asic import make_credential
+from tests.doubles.asic import ASSERTION_ID, make_credential
 from tests.doubles.synthetic_credentials import raw
 
 Change = Callable[[etree._Element], object]
-SIGNED = ("messaging-n1", "assertion-n1", "body-n1")
+SIGNED = ("messaging-n1", ASSERTION_ID, "body-n1")
 PLACES = (
     *("Envelope", "Header", "Messaging", "UserMessage", "Property", "Security", "EncryptedAssertion"),
     *("BinarySecurityToken", "Signature", "SignedInfo", "KeyInfo", "SecurityTokenReference", "Body"),
