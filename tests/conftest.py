@@ -1,21 +1,22 @@
 """Real servers for the tests: those that the environment names, else private ones, started once when first needed."""
 
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import psycopg
 import pytest
 import structlog
 from kombu.connection import Connection
-from psycopg import sql
 
 from pipeline.broker.topology import Topology
+from pipeline.ledger import migrate
 from tests.doubles.key_places import TokenOfATest
 from tests.doubles.tcp_proxy import TcpProxy
+from tests.services.databases import Databases
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
 from tests.services.softhsm import SoftHsm
@@ -105,15 +106,41 @@ def postgres_url(pytestconfig: pytest.Config) -> str:
     return pytestconfig.stash[_RUN].url(DATABASE)
 
 
+@pytest.fixture(scope="session")
+def databases(postgres_url: str) -> Iterator[Databases]:
+    all_of_them = Databases(postgres_url)
+    yield all_of_them
+    all_of_them.drop_all()
+
+
 @pytest.fixture
-def database_url(postgres_url: str) -> Iterator[str]:
+def database_url(databases: Databases) -> Iterator[str]:
     """An empty database of the test's own."""
-    name = f"lodge_test_{uuid4().hex}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    name = databases.create()
+    yield databases.url(name)
+    databases.drop(name)
+
+
+@pytest.fixture
+def postgresql_url(databases: Databases) -> Iterator[str]:
+    """A database of the test's own, migrated."""
+    name = databases.migrated()
+    yield databases.url(name)
+    databases.drop(name)
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite ledger without a lodgment, to be copied."""
+    path = tmp_path_factory.mktemp("ledger") / "migrated.db"
+    migrate.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
+    """A file of the test's own, migrated."""
+    return f"sqlite:///{shutil.copy(migrated_file, tmp_path / 'ledger.db')}"
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pytest import FixtureRequest  # noqa: PT013  - a name for annotations
 from pipeline.bootstrap import Parts, opened
 from pipeline.broker.port import Exchange, Outgoing
 from pipeline.gateway.exchange import Request
-from pipeline.ledger import lodgments, migrate, outcomes, quarantine
+from pipeline.ledger import lodgments, outcomes, quarantine
 from pipeline.ledger.quarantine import Quarantined
 from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.outcome import MessageEvent
@@ -111,15 +111,15 @@ async def pipeline(request: FixtureRequest, tmp_path: Path, sandbox_home: Path) 
         settings = Settings(home=tmp_path, sandbox_url=sandbox.url, stuck_after=timedelta(seconds=20))
         if request.param == "server":
             settings = settings.model_copy(update=_server(request, tmp_path))
+        else:
+            shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "ledger.sqlite3")
         yield Pipeline(settings, sandbox)
 
 
 def _server(request: FixtureRequest, folder: Path) -> dict[str, object]:
-    database_url = request.getfixturevalue("database_url")
-    migrate.upgrade(database_url)
     return {
         "broker_urls": (request.getfixturevalue("amqp_url"),),
         "namespace": request.getfixturevalue("topology").namespace,
-        "ledger_url": database_url,
+        "ledger_url": request.getfixturevalue("postgresql_url"),
         "master_key_file": write_master_key(folder / "master.key"),
     }

@@ -1,18 +1,16 @@
 """One stage at a time on a real ledger, on SQLite and on PostgreSQL, with a clock that tests set."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.contract import SealOrder
-from pipeline.ledger import artifacts, attempts, lodgments, migrate
+from pipeline.ledger import artifacts, attempts, lodgments
 from pipeline.ledger.artifacts import NewArtifact, NewEnvelope
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.session import Ledger, Tx
@@ -151,11 +149,8 @@ async def drive(stage: Stage, batch: Sequence[Delivery]) -> list[Outgoing]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    if request.param == "postgresql":
-        url = str(request.getfixturevalue("database_url"))
-    await asyncio.to_thread(migrate.upgrade, url)
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    url = str(request.getfixturevalue(f"{request.param}_url"))
     ledger = DoubtfulLedger(url, Vault([b"synthetic master key, 32 bytes!!"]))
     yield Bench(ledger)
     await ledger.close()
