@@ -1,4 +1,4 @@
-"""A lane of five hundred, one at a time and in order, in real processes that are killed; nobody else waits."""
+"""A lane of two hundred, one at a time and in order, in real processes that are killed; nobody else waits."""
 
 import random
 import time
@@ -12,8 +12,8 @@ from tests.acceptance.havoc import Batch, Crew, check_calm, check_queues_empty
 from tests.doubles.jobs import job
 from tests.services.pipeline_processes import until
 
-_SIZE, _OTHERS = 500, 60
-_BLOWS = ("transport", "outcome", "scheduler", "transport", "signer", "token", "outcome", "transport")
+_SIZE, _OTHERS = 200, 40
+_BLOWS = ("transport", "outcome", "scheduler", "signer", "transport")
 
 
 @pytest.mark.timeout(900)

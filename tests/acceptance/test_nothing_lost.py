@@ -52,8 +52,8 @@ def under_way(site: Site, size: int) -> bool:
 @pytest.mark.timeout(420)
 def test_each_worker_the_broker_and_the_ledger_are_killed_in_turn(open_crew: OpenCrew, chance: random.Random) -> None:
     crew = open_crew(4)
-    batch = mixed_batch(300, chance)
-    lodge_through(crew, batch, (*WORKERS, *WORKERS, "broker", "ledger"), chance)
+    batch = mixed_batch(200, chance)
+    lodge_through(crew, batch, (*WORKERS, "broker", "ledger"), chance)
     check_calm(crew.site, batch)
     check_queues_empty(crew)
 
@@ -61,7 +61,7 @@ def test_each_worker_the_broker_and_the_ledger_are_killed_in_turn(open_crew: Ope
 @pytest.mark.timeout(300)
 def test_everything_is_killed_at_once_and_started_again(open_crew: OpenCrew, chance: random.Random) -> None:
     crew = open_crew(4)
-    batch = mixed_batch(120, chance)
+    batch = mixed_batch(80, chance)
     push(crew, batch)
     until("some are final", lambda: "accepted" in crew.site.states().values())
     crew.kill_everything()
@@ -87,7 +87,7 @@ def test_of_two_transport_workers_and_two_schedulers_one_at_a_time_sends_a_refer
     crew = open_crew(10)
     crew.site.start_worker("transport")
     crew.site.start_worker("scheduler")
-    batch = mixed_batch(150, chance)
+    batch = mixed_batch(80, chance)
     push(crew, batch)
     check_calm(crew.site, batch)
     seen = {line["reference"]: line["seen"] for line in crew.site.book()}

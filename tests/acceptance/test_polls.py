@@ -27,12 +27,12 @@ async def test_through_a_closedown_of_nine_days_nothing_fails_is_sent_twice_or_i
     ledger: Ledger, chance: random.Random
 ) -> None:
     configure_logs("warning", json_lines=True)
-    run = Compressed(ledger, 1000, chance)
+    run = Compressed(ledger, 400, chance)
     await run.run()
-    assert await run.states() == {"accepted": 1000}
+    assert await run.states() == {"accepted": 400}
     assert set(run.agency.pushes.values()) == {1}
-    assert len(run.agency.pushes) == 1000
-    assert len(run.agency.pulls) == 1000
+    assert len(run.agency.pushes) == 400
+    assert len(run.agency.pulls) == 400
     assert unscheduled(run.agency, run.policy) == []
 
 

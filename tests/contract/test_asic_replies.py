@@ -361,7 +361,7 @@ def test_never_raises_for_noise(status: int, content_type: str, body: bytes) -> 
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_never_raises_for_a_damaged_reply(data: st.DataObject) -> None:
     samples = (reply(), fault("Receiver", "a:b", detail="<AvailableAfter>x</AvailableAfter>"), multipart(reply())[1])
     body = bytearray(data.draw(st.sampled_from(samples)))

@@ -13,7 +13,8 @@ from pipeline.broker.port import Exchange, Outgoing, Subscription
 from pipeline.interfaces.cli.standing import Standing, token_failures
 from pipeline.ledger import lodgments
 from pipeline.lodgment.job import LodgmentJob
-from pipeline.lodgment.states import Step
+from pipeline.lodgment.lodgment import LANE_TURN
+from pipeline.lodgment.states import State, Step
 from pipeline.settings import Settings
 from workers.process import Worker, run
 
@@ -112,7 +113,7 @@ async def _rest(
     on_ended: Callable[[int], None],
 ) -> None:
     """Look again and again until all are at rest, it is time to stop, or time is up."""
-    waiting = set(pushed)
+    waiting, stuck = set(pushed), False
     loop = asyncio.get_running_loop()
     ends = None if patience.seconds is None else loop.time() + patience.seconds
     while waiting and not stop.is_set() and (ends is None or loop.time() < ends):
@@ -121,10 +122,12 @@ async def _rest(
         waiting -= heard.keys()
         standings = await _look(parts, list(waiting), pushed)
         waiting -= {one.job_id for one in standings if one.ended}
+        stuck = stuck or any(one.state == State.HELD for one in standings)
+        behind = all(one.ended or one.code == LANE_TURN for one in standings)
         moving = any(not one.at_rest for one in standings)
         on_ended(before - len(waiting))
-        if not (patience.to_the_end or moving):
-            return
+        if not (patience.to_the_end or moving) or (stuck and behind):
+            return  # with `to_the_end` too: what waits behind a held lodgment waits for a person
 
 
 async def _look(parts: Parts, job_ids: Sequence[str], digests: Mapping[str, str]) -> list[Standing]:
