@@ -25,7 +25,6 @@ from pipeline.gateway.client import Timeouts
 from pipeline.lodgment.breaker import BreakerPolicy, Budget
 from pipeline.lodgment.decisions import Closedown, Delays, RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError
-from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.sbr_ebms3 import Software as RegisteredSoftware
 from pipeline.protocol.suites import V1_2_LEGACY, V1_3
 from pipeline.protocol.wstrust import RelationshipId
@@ -143,7 +142,13 @@ def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings
         environment=name,
         gates={key: Gate.at(url) for key, url in sbr2.gateways.items()},
         gate=sbr2.gateway,
-        terms=TokenTerms(environment.sts_url, sbr2.applies_to, CLAIMS, environment.key_size),
+        terms=TokenTerms(
+            environment.sts_url,
+            sbr2.applies_to,
+            CLAIMS,
+            environment.key_size,
+            saml_version=environment.saml_version,
+        ),
         software=RegisteredSoftware(sbr2.product_id, sbr2.vendor, sbr2.name, sbr2.version),
         domain=sbr2.domain,
         policy=replace(
@@ -174,7 +179,6 @@ def sts_profile(environment: EnvironmentSettings) -> StsProfile:
     """How tokens are asked for."""
     return StsProfile(
         lifetime=environment.token_lifetime,
-        token_type=TokenProfile.SAML11 if environment.saml_version == "1.1" else TokenProfile.SAML20,
         suite=V1_3 if environment.sts_contract == "v1.3" else V1_2_LEGACY,
         back_date=environment.sts_back_date,
         client_entropy=environment.sts_client_entropy,
@@ -245,6 +249,7 @@ def _authentication(environment: EnvironmentSettings) -> TokenTerms | BasicCrede
         CLAIMS,
         environment.key_size,
         act_as_employer=environment.act_as_employer,
+        saml_version=environment.saml_version,
     )
 
 

@@ -127,6 +127,7 @@ class AsicBusinessNames:
             software_id=subject.software_id if terms.act_as_employer else None,
             claims=terms.claims,
             key_size=terms.key_size,
+            saml_version=terms.saml_version,
         )
 
     def seal(self, order: SealOrder) -> Envelope:

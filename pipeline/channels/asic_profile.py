@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.lodgment.decisions import RetryPolicy
+from pipeline.lodgment.references import SAML_2_0
 from pipeline.protocol.wsse import AssertionReference
 from pipeline.protocol.xml import DOCUMENT_LIMIT
 
@@ -68,6 +69,7 @@ class TokenTerms:
     claims: tuple[str, ...]
     key_size: int = 512
     """Bits of the session key (WIG 5.1.2)."""
+    saml_version: str = SAML_2_0
     act_as_employer: bool = False
     """Ask for tokens that act for the employer under the job's software id (MAS-ST 3.3.1). The guide knows no second
     party, so ASIC's terms leave it off."""

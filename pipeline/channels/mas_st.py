@@ -14,7 +14,7 @@ from pipeline.channels.faults import FaultRule, available_after
 from pipeline.channels.foreign_text import plain
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.failures import Blast, Failure, FailureClass
-from pipeline.lodgment.references import TokenKey
+from pipeline.lodgment.references import SAML_2_0, TokenKey
 from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.credential import Credential
 from pipeline.protocol.namespaces import Ns
@@ -50,6 +50,7 @@ CLAIMS = (
 )
 """The 16 claims that ASIC and SBR want in every request, in the order of working clients (WIG 5.1, table 4)."""
 
+_TOKEN_TYPES = {SAML_2_0: TokenProfile.SAML20, "1.1": TokenProfile.SAML11}
 _EVENT_CODE = re.compile(r"E[0-9]{4}")
 _EVENT_IN_REASON = re.compile(r"Event Code:\s*\[\s*(E[0-9]{4})\s*\]")
 _DATE_RESOLUTION = timedelta(seconds=1)
@@ -64,7 +65,6 @@ class StsProfile:
 
     lifetime: timedelta = timedelta(minutes=30)
     """More than 5 minutes and at most 8 hours (MAS-ST 4.1.2.10); what the response says is what counts."""
-    token_type: TokenProfile = TokenProfile.SAML20
     mandatory_claims: frozenset[str] = frozenset(MANDATORY_CLAIMS)
     """Claims without which no token is wanted; the others are marked optional."""
     suite: Suite = V1_3
@@ -116,7 +116,7 @@ def request(
             claims=_claims(profile, key, relationship),
             lifetime=profile.lifetime,
             key_size=key.key_size,
-            token_type=profile.token_type,
+            token_type=_TOKEN_TYPES[key.saml_version],
             relationship=relationship,
             context=message_id if profile.with_context else None,
             entropy=entropy if profile.client_entropy else None,

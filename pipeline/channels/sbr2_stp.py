@@ -105,6 +105,7 @@ class Sbr2Stp:
             software_id=None,
             claims=terms.claims,
             key_size=terms.key_size,
+            saml_version=terms.saml_version,
         )
 
     def asks(self, lodgment: Lodgment) -> bool:

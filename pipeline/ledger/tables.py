@@ -13,6 +13,7 @@ from pipeline.lodgment.breaker import BreakerScope, BreakerState
 from pipeline.lodgment.failures import Blast
 from pipeline.lodgment.holds import HoldState
 from pipeline.lodgment.lodgment import NOT_BEFORE
+from pipeline.lodgment.references import SAML_2_0
 from pipeline.lodgment.states import FINAL, State
 from pipeline.lodgment.subscription import Checked, Origin
 
@@ -366,6 +367,7 @@ security_token = sa.Table(
     sa.Column("software_id", sa.Text),
     sa.Column("claims", Json, nullable=False),
     sa.Column("key_size", sa.Integer, nullable=False),
+    sa.Column("saml_version", sa.Text, nullable=False, server_default=SAML_2_0),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("assertion", sa.LargeBinary),
     sa.Column("proof_key", sa.LargeBinary),

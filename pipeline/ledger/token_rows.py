@@ -93,6 +93,7 @@ def key_columns(key_hash: TokenKeyHash, key: TokenKey) -> dict[str, object]:
         "software_id": key.software_id,
         "claims": key.claims,
         "key_size": key.key_size,
+        "saml_version": key.saml_version,
     }
 
 
@@ -107,6 +108,7 @@ def stored_token(row: Row[Any], token: SecurityToken | None) -> StoredToken:
         software_id=row.software_id,
         claims=tuple(row.claims),
         key_size=row.key_size,
+        saml_version=row.saml_version,
     )
     return StoredToken(
         key_hash=TokenKeyHash(row.key_hash),

@@ -57,6 +57,9 @@ def message_reference_number(lodgment_id: UUID) -> MessageReferenceNumber:
     return MessageReferenceNumber(str(lodgment_id))
 
 
+SAML_2_0 = "2.0"
+
+
 @dataclass(frozen=True, slots=True)
 class TokenKey:
     """Everything that makes two security tokens interchangeable; leave one out and a token reaches another employer."""
@@ -69,7 +72,12 @@ class TokenKey:
     software_id: str | None
     claims: tuple[str, ...]
     key_size: int
+    saml_version: str = SAML_2_0
 
     def hash(self) -> TokenKeyHash:
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        fields = asdict(self)
+        if self.saml_version == SAML_2_0:
+            # Keys were hashed before there was this field, and lodgments may wait for them.
+            del fields["saml_version"]
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return TokenKeyHash(hashlib.sha256(canonical.encode()).hexdigest())

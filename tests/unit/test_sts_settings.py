@@ -8,12 +8,11 @@ from structlog.testing import capture_logs
 
 from pipeline.bootstrap import opened
 from pipeline.lodgment.errors import ConfigurationError
-from pipeline.profiles import environment_of, sts_profile
-from pipeline.protocol.algorithms import TokenProfile
+from pipeline.profiles import channels, environment_of, sts_profile
 from pipeline.protocol.suites import V1_2_LEGACY, V1_3
 from pipeline.protocol.wstrust import RelationshipId
 from pipeline.settings import EnvironmentSettings, Settings
-from tests.doubles.lodgments import NOW
+from tests.doubles.lodgments import NOW, a_lodgment
 
 V1_3_URL = "https://sts.invalid/R3.0/S007v1.3/service.svc"
 V1_2_URL = "https://sts.invalid/R3.0/S007v1.2/Service.svc"
@@ -61,7 +60,6 @@ def test_refuses_a_contract_that_the_address_contradicts_and_sha_1_in_production
 def test_every_option_of_a_request_can_be_set() -> None:
     profile = sts_profile(
         environment(
-            saml_version="1.1",
             sts_back_date=timedelta(seconds=9),
             sts_client_entropy=True,
             sts_claim_values=True,
@@ -70,7 +68,7 @@ def test_every_option_of_a_request_can_be_set() -> None:
             token_lifetime=timedelta(hours=8),
         )
     )
-    assert (profile.token_type, profile.relationship_id) == (TokenProfile.SAML11, RelationshipId.UNQUALIFIED)
+    assert profile.relationship_id is RelationshipId.UNQUALIFIED
     assert (profile.back_date, profile.lifetime) == (timedelta(seconds=9), timedelta(hours=8))
     assert (profile.client_entropy, profile.claim_values, profile.with_context) == (True, True, True)
 
@@ -98,3 +96,13 @@ async def test_every_start_with_the_legacy_contract_is_told(tmp_path: Path) -> N
                 pass
         told = [entry["sts_contract"] for entry in logs if entry["event"] == "sts.legacy_sha1"]
         assert told == ([LEGACY] if contract == LEGACY else [])
+
+
+def test_the_version_of_saml_is_part_of_every_channels_token_keys() -> None:
+    settings = Settings(environment="local")
+    subject = a_lodgment()
+    keys = {
+        version: channels(settings, environment(saml_version=version))["asic_bn"].token_key(subject)
+        for version in ("1.1", "2.0")
+    }
+    assert {version: key and key.saml_version for version, key in keys.items()} == {"1.1": "1.1", "2.0": "2.0"}

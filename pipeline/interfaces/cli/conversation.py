@@ -78,6 +78,7 @@ class Agencies:
             software_id=None,
             claims=terms.claims,
             key_size=terms.key_size,
+            saml_version=terms.saml_version,
         )
         nonce = uuid7(now(), os.urandom(10))
         try:

@@ -18,7 +18,6 @@ from pipeline.ledger.session import Ledger
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.failures import Failure, FailureClass
 from pipeline.lodgment.references import Ids, TokenKey
-from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.credential import Credential
 from pipeline.protocol.suites import V1_2_LEGACY
 from pipeline.protocol.wstrust import RelationshipId, SecurityToken
@@ -138,19 +137,20 @@ async def test_every_attempt_is_signed_anew_with_fresh_ids_and_times(sandbox: Sa
 
 
 @pytest.mark.parametrize(
-    ("profile", "path"),
+    ("profile", "saml_version", "path"),
     [
-        (StsProfile(client_entropy=True), ""),
-        (StsProfile(with_context=True, back_date=timedelta(seconds=9)), ""),
-        (StsProfile(token_type=TokenProfile.SAML11), ""),
-        (StsProfile(relationship_id=RelationshipId.UNQUALIFIED, claim_values=True), ""),
-        (StsProfile(suite=V1_2_LEGACY, token_type=TokenProfile.SAML11), LEGACY_STS_PATH),
+        (StsProfile(client_entropy=True), "2.0", ""),
+        (StsProfile(with_context=True, back_date=timedelta(seconds=9)), "2.0", ""),
+        (StsProfile(), "1.1", ""),
+        (StsProfile(relationship_id=RelationshipId.UNQUALIFIED, claim_values=True), "2.0", ""),
+        (StsProfile(suite=V1_2_LEGACY), "1.1", LEGACY_STS_PATH),
     ],
 )
 async def test_every_kind_of_request_gets_a_token(
-    sandbox: Sandbox, talking: Talking, other: Credential, profile: StsProfile, path: str
+    sandbox: Sandbox, talking: Talking, other: Credential, profile: StsProfile, saml_version: str, path: str
 ) -> None:
     async with talking(sandbox, profile=profile, path=path) as talk:
+        talk.key = replace(talk.key, saml_version=saml_version)
         own = await talk.ask()
         talk.key = replace(talk.key, second_party=other.abn, software_id="0000123400")
         for_client = await talk.ask()

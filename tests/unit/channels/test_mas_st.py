@@ -27,6 +27,7 @@ from pipeline.channels.mas_st import (
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.references import TokenKey
+from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.wstrust import SecurityToken
 from tests.doubles.sts_replies import (
@@ -71,6 +72,11 @@ def test_asks_for_the_16_claims_of_which_five_are_mandatory() -> None:
         "surname",
         "emailaddress",
     }
+
+
+@pytest.mark.parametrize(("version", "kind"), [("2.0", TokenProfile.SAML20), ("1.1", TokenProfile.SAML11)])
+def test_asks_for_the_kind_of_token_that_the_key_names(version: str, kind: TokenProfile) -> None:
+    assert asked(replace(KEY, saml_version=version)).wanted.token_type is kind
 
 
 def test_posts_soap_to_the_key_s_own_service() -> None:

@@ -20,12 +20,14 @@ _KEYS = st.builds(
     software_id=_MAYBE,
     claims=st.lists(_TEXT, max_size=3).map(tuple),
     key_size=st.sampled_from((128, 192, 256, 512)),
+    saml_version=st.sampled_from(("1.1", "2.0")),
 )
 _VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("environment", "sts", "applies_to", "credential"), _TEXT),
     **dict.fromkeys(("second_party", "software_id"), _MAYBE),
     "claims": st.lists(_TEXT, max_size=3).map(tuple),
     "key_size": st.integers(1, 1024),
+    "saml_version": st.sampled_from(("", "1.1", "2.0")),
 }
 _PLAIN = TokenKey("e", "s", "a", "c", None, None, (), 512)
 
