@@ -118,17 +118,7 @@ class AsicBusinessNames:
         terms = self._profile.authentication
         if isinstance(terms, BasicCredentials):
             return None
-        return TokenKey(
-            environment=self._profile.environment,
-            sts=terms.sts,
-            applies_to=terms.applies_to,
-            credential=subject.credential,
-            second_party=subject.party_abn if terms.act_as_employer else None,
-            software_id=subject.software_id if terms.act_as_employer else None,
-            claims=terms.claims,
-            key_size=terms.key_size,
-            saml_version=terms.saml_version,
-        )
+        return terms.key(self._profile.environment, subject.credential, subject.party_abn, subject.software_id)
 
     def seal(self, order: SealOrder) -> Envelope:
         """The secured envelope. Its business body depends on the lodgment alone: each sealing says the same (WIG 3.7).

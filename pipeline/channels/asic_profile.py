@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.lodgment.decisions import RetryPolicy
-from pipeline.lodgment.references import SAML_2_0
+from pipeline.lodgment.references import SAML_2_0, TokenKey
 from pipeline.protocol.wsse import AssertionReference
 from pipeline.protocol.xml import DOCUMENT_LIMIT
 
@@ -73,6 +73,22 @@ class TokenTerms:
     act_as_employer: bool = False
     """Ask for tokens that act for the employer under the job's software id (MAS-ST 3.3.1). The guide knows no second
     party, so ASIC's terms leave it off."""
+
+    def key(
+        self, environment: str, credential: str, employer: str | None = None, software_id: str | None = None
+    ) -> TokenKey:
+        """What a token on these terms is kept under: the sender's own, or where they say so one for the employer."""
+        return TokenKey(
+            environment=environment,
+            sts=self.sts,
+            applies_to=self.applies_to,
+            credential=credential,
+            second_party=employer if self.act_as_employer else None,
+            software_id=software_id if self.act_as_employer else None,
+            claims=self.claims,
+            key_size=self.key_size,
+            saml_version=self.saml_version,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,18 +95,7 @@ class Sbr2Stp:
 
     def token_key(self, subject: TokenSubject) -> TokenKey | None:
         """One token serves every employer: the software id travels in the message, not in the token."""
-        terms = self._profile.terms
-        return TokenKey(
-            environment=self._profile.environment,
-            sts=terms.sts,
-            applies_to=terms.applies_to,
-            credential=subject.credential,
-            second_party=None,
-            software_id=None,
-            claims=terms.claims,
-            key_size=terms.key_size,
-            saml_version=terms.saml_version,
-        )
+        return self._profile.terms.key(self._profile.environment, subject.credential)
 
     def asks(self, lodgment: Lodgment) -> bool:
         return lodgment.agency_reference is not None

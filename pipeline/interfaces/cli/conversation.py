@@ -17,7 +17,7 @@ from pipeline.gateway.exchange import Exchange, Request
 from pipeline.interfaces.cli.session import now
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.failures import Failure, FailureClass, Party
-from pipeline.lodgment.references import TokenKey, uuid7
+from pipeline.lodgment.references import uuid7
 from pipeline.profiles import asic_profile, sts_profile, timeouts
 from pipeline.protocol.credential import Credential
 from pipeline.protocol.wstrust import SecurityToken
@@ -69,17 +69,7 @@ class Agencies:
         """A token on the pipeline's own terms; `skew` is how far the other side's clock is ahead."""
         terms = self._profile.authentication
         assert isinstance(terms, TokenTerms)  # noqa: S101  - only such environments have credentials
-        key = TokenKey(
-            environment=self._profile.environment,
-            sts=terms.sts,
-            applies_to=terms.applies_to,
-            credential=credential.id,
-            second_party=None,
-            software_id=None,
-            claims=terms.claims,
-            key_size=terms.key_size,
-            saml_version=terms.saml_version,
-        )
+        key = terms.key(self._profile.environment, credential.id)
         nonce = uuid7(now(), os.urandom(10))
         try:
             asked = mas_st.request(
