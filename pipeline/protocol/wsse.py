@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from typing import NamedTuple
 
 from pipeline.protocol.algorithms import Algorithm, TokenProfile
 from pipeline.protocol.credential import SigningKey
@@ -53,8 +54,7 @@ _TOKEN_START = start_tag("wsse:BinarySecurityToken", {"wsse": Ns.WSSE, "wsu": Ns
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """What a signature covers: an element's id, and the digest, SHA-256 from `of`, of its canonical form."""
 
     id: str
@@ -69,8 +69,7 @@ class Part:
         return cls(part_id, digest.digest())
 
 
-@dataclass(frozen=True, slots=True)
-class AttachedPart:
+class AttachedPart(NamedTuple):
     """What a signature covers of an attachment: its `cid:` URL, and the SHA-256 of its content as it is attached.
 
     The content is not canonicalised, it is octets (SwA profile 1.1, 5.4.2); whoever stored them has the digest.
@@ -134,7 +133,7 @@ def binary_security_token(certificate_der: bytes, token_id: str) -> tuple[bytes,
     return token, Part(token_id, hashlib.sha256(token).digest())
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_TOKENS_KEPT)
 def _token_content(certificate_der: bytes) -> str:
     return f"{b2a_base64(certificate_der, newline=False).decode()}</wsse:BinarySecurityToken>"
 

@@ -79,6 +79,16 @@ def test_a_colliding_prefix_gives_way_to_the_first_free_number() -> None:
     assert free_suffix(names, b'<a xmlns:msg="x" xmlns:soap1="y" xmlns:msg3="z">') == "2"
 
 
+@pytest.mark.parametrize("colons", range(8))
+def test_a_declaration_is_found_however_many_colons_follow_it(colons: int) -> None:
+    names = prefix_names("soap", "msg")
+    rest = ":" * colons
+    assert free_suffix(names, f'<a xmlns:msg="x">{rest}</a>'.encode()) == "1"
+    assert free_suffix(names, f'<a xmlns:other="x">{rest}</a>'.encode()) == ""
+    assert free_suffix(names, f'<a xmlns:soap="x" xmlns:other="y">{rest}</a>'.encode()) == "1"
+    assert free_suffix(names, rest.encode()) == ""
+
+
 def test_fragments_are_written_in_canonical_order_and_escaped() -> None:
     attributes = {"a:z": "\t>", "y": "<", "c": '"'}
     written = element("b:x", "&gt;&#xD;", declared={"b": "urn:b", "a": "urn:a"}, attributes=attributes)
