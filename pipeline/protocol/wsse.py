@@ -55,18 +55,24 @@ _TOKEN_START = start_tag("wsse:BinarySecurityToken", {"wsse": Ns.WSSE, "wsu": Ns
 
 
 class Part(NamedTuple):
-    """What a signature covers: an element's id, and the digest, SHA-256 from `of`, of its canonical form."""
+    """What a signature covers: an element's id, the digest of its canonical form, and the ds:Reference that says so."""
 
     id: str
     digest: bytes
+    reference: str
 
     @classmethod
     def of(cls, part_id: str, first: bytes, *more: bytes) -> "Part":
-        """The part whose canonical form the pieces make up."""
+        """The part whose canonical form the pieces make up, by its SHA-256."""
         digest = hashlib.sha256(first)
         for piece in more:
             digest.update(piece)
-        return cls(part_id, digest.digest())
+        return cls.digested(part_id, digest.digest())
+
+    @classmethod
+    def digested(cls, part_id: str, digest: bytes, suite: Suite = V1_3) -> "Part":
+        """The part with a digest of that suite's."""
+        return cls(part_id, digest, _reference(f"#{part_id}", _REFERENCE_MIDDLE[suite.digest_method], digest))
 
 
 class AttachedPart(NamedTuple):
@@ -77,6 +83,10 @@ class AttachedPart(NamedTuple):
 
     url: str
     digest: bytes
+
+    @property
+    def reference(self) -> str:
+        return _reference(self.url, _MIDDLE_OF_ATTACHED, self.digest)
 
 
 class AssertionReference(StrEnum):
@@ -130,7 +140,7 @@ def identity_token(assertion: bytes, reference: AssertionReference) -> IdentityT
 def binary_security_token(certificate_der: bytes, token_id: str) -> tuple[bytes, Part]:
     """The leaf certificate as `wsse:BinarySecurityToken` (X.509 token profile 1.1, 3.1; BSP 1.1, R3029 to R3032)."""
     token = f'{_TOKEN_START}{escape_attribute(token_id)}">{_token_content(certificate_der)}'.encode()
-    return token, Part(token_id, hashlib.sha256(token).digest())
+    return token, Part.of(token_id, token)
 
 
 @lru_cache(maxsize=_TOKENS_KEPT)
@@ -149,31 +159,27 @@ def certificate_signature(
 
     The digests in `parts` must be of the same `suite`.
     """
-    info = _signed_info(suite.signature_method, suite.digest_method, parts)
+    info = _signed_info(suite.signature_method, parts)
     value = private_key.sign(_to_be_signed(info), suite.hash)
     key_info = f"{_KEY_INFO_START}{escape_attribute(token.id)}{_KEY_INFO_END}"
     signature = _signature(info, value, key_info, f' Id="{escape_attribute(signature_id)}"')
-    return signature, Part(signature_id, hashlib.sha256(signature).digest())
+    return signature, Part.of(signature_id, signature)
 
 
 def endorsing_signature(proof_key: bytes, parts: Iterable[Part]) -> bytes:
     """HMAC-SHA256 with the session key over `parts`; no KeyInfo, the key is in the assertion (WIG 5.4.4)."""
-    info = _signed_info(Algorithm.HMAC_SHA256, Algorithm.SHA256, parts)
+    info = _signed_info(Algorithm.HMAC_SHA256, parts)
     # Half the time of hmac.digest, which has OpenSSL 3 look its algorithm up anew.
     return _signature(info, hmac.new(proof_key, _to_be_signed(info), "sha256").digest())
 
 
-def _signed_info(method: str, digest_method: str, parts: Iterable[Part | AttachedPart]) -> str:
-    middle = _REFERENCE_MIDDLE[digest_method]
-    return f"{_SIGNED_INFO_START[method]}{''.join([_reference(part, middle) for part in parts])}</ds:SignedInfo>"
+def _signed_info(method: str, parts: Iterable[Part | AttachedPart]) -> str:
+    return f"{_SIGNED_INFO_START[method]}{''.join([part.reference for part in parts])}</ds:SignedInfo>"
 
 
-def _reference(part: Part | AttachedPart, middle: str) -> str:
-    if isinstance(part, Part):
-        place = f"{_REFERENCE_START}#{escape_attribute(part.id)}{middle}"
-    else:
-        place = f"{_REFERENCE_START}{escape_attribute(part.url)}{_MIDDLE_OF_ATTACHED}"
-    return f"{place}{b2a_base64(part.digest, newline=False).decode()}{_REFERENCE_END}"
+def _reference(uri: str, middle: str, digest: bytes) -> str:
+    value = b2a_base64(digest, newline=False).decode()
+    return f"{_REFERENCE_START}{escape_attribute(uri)}{middle}{value}{_REFERENCE_END}"
 
 
 def _to_be_signed(info: str) -> bytes:

@@ -59,7 +59,10 @@ def signed_request(
     to = wsaddressing.to(sts, f"To-{nonce}")
     timestamp, _ = security_timestamp(now - back_date, MESSAGE_TTL, f"TS-{nonce}")
     token, token_part = binary_security_token(credential.certificate_der, f"X509-{nonce}")
-    parts = (Part(f"TS-{nonce}", suite.digest(timestamp)), Part(f"To-{nonce}", suite.digest(to)))
+    parts = tuple(
+        Part.digested(part_id, suite.digest(content), suite)
+        for part_id, content in ((f"TS-{nonce}", timestamp), (f"To-{nonce}", to))
+    )
     signature, _ = certificate_signature(credential.private_key, f"SIG-{nonce}", token_part, parts, suite)
     message = b"".join(
         (

@@ -196,7 +196,7 @@ def test_refuses_a_signature_that_leaves_a_part_out(number: int) -> None:
 def test_refuses_a_document_signature_that_does_not_cover_the_token() -> None:
     credential = make_credential()
     _, token = binary_security_token(credential.certificate_der, "certificate-n1")
-    body = Part("body-n1", bytes(32))
+    body = Part.digested("body-n1", bytes(32))
     partial, _ = certificate_signature(credential.private_key, "signature-n1", token, (body, body))
     envelope = re.sub(rb"<ds:Signature [^>]*Id=.*?</ds:Signature>", lambda _: partial, good(), count=1)
     assert refusal(envelope) == "envelope.reference"
