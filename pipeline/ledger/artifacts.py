@@ -25,6 +25,8 @@ _CODEC = "zlib+vault"
 _LEVEL = 1  # XML shrinks to a quarter; higher levels cost three times the CPU for a few percent
 _LENGTH_BYTES = 4
 _NAMES = tuple(artifact.c.keys())
+AT_ONCE = 64 * 1024 * 1024
+"""Bytes of documents that a batch may hold in memory, and one document beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,14 @@ async def read(tx: Tx, ids: Collection[UUID]) -> dict[UUID, bytes]:
     if not ids:
         return {}
     rows = (await tx.connection.execute(_select(tx.dialect), _keys(ids))).all()
+    return await asyncio.to_thread(_open_artifacts, tx.vault, rows)
+
+
+async def read_portion(tx: Tx, ids: Collection[UUID], at_once: int = AT_ONCE) -> dict[UUID, bytes]:
+    """As `read`, but of these the lowest ids only, up to `at_once` bytes of documents and one document beyond."""
+    if not ids:
+        return {}
+    rows = (await tx.connection.execute(_select_portion(tx.dialect), _keys(ids) | {"at_once": at_once})).all()
     return await asyncio.to_thread(_open_artifacts, tx.vault, rows)
 
 
@@ -156,6 +166,14 @@ def _insert_arrays() -> sa.Insert:
 def _select(dialect: Dialect) -> sa.Select[Any]:
     wanted = (artifact.c.id, artifact.c.sha256, artifact.c.content)
     return sa.select(*wanted).where(_chosen(dialect), artifact.c.kind != ArtifactKind.ENVELOPE)
+
+
+@cache
+def _select_portion(dialect: Dialect) -> sa.Select[Any]:
+    before = sa.func.sum(artifact.c.size).over(order_by=artifact.c.id) - artifact.c.size
+    weighed = _select(dialect).add_columns(before.label("before")).subquery("weighed")
+    wanted = (weighed.c.id, weighed.c.sha256, weighed.c.content)
+    return sa.select(*wanted).where(weighed.c.before < sa.bindparam("at_once", type_=sa.BigInteger))
 
 
 @cache
