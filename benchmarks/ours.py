@@ -39,6 +39,7 @@ class Pipeline:
         self._topology = Topology(course.servers.namespace)
         self._settings = course.folder / "lodge.toml"
         self._pushed = 0
+        self._rounds = 0
         self._write_settings()
         migrate.upgrade(course.servers.database_url)
 
@@ -47,6 +48,7 @@ class Pipeline:
         return "pipeline"
 
     def run(self, lodgments: int, warm_up: int) -> Round:
+        self._rounds += 1
         with ExitStack() as stack:
             ports = {f"{number} {worker}": free_port() for number, worker in enumerate(self._workers, start=1)}
             processes = {name: stack.enter_context(self._worker(name, port)) for name, port in ports.items()}
@@ -98,7 +100,8 @@ class Pipeline:
                 "channel": "asic_bn",
                 "service": SERVICE,
                 "action": ACTION,
-                "sender": {"id": "SYNTHETIC-AGENT-1", "type": "REGA"},
+                # A share is each sender's: with one for all rounds, the later ones would wait for turns.
+                "sender": {"id": f"SYNTHETIC-AGENT-{self._rounds}", "type": "REGA"},
                 "employer": {"abn": synthetic_abn(self._pushed % 10_000)},
                 "payload": {"inline": self._course.payload},
             }

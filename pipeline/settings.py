@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     sandbox_url: str = Field(default="https://localhost:8443", description="where `lodge sandbox serve` listens")
     software: SoftwareSettings | None = None
     environments: dict[str, EnvironmentSettings] = Field(default_factory=dict)
-    batch: int = Field(default=50, ge=1, le=1000)
+    batch: int = Field(default=200, ge=1, le=1000, description="messages that a worker takes at once")
     in_flight: int = Field(default=256, ge=1, le=5000, description="requests under way to the agency, per worker")
     token_requests: int = Field(default=8, ge=1, le=100, description="requests under way to the STS, per worker")
     sts_rate: float = Field(

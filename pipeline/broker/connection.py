@@ -12,6 +12,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError
 
 from pipeline.broker.channel import Channel, Timing, settle
+from pipeline.broker.writing import GatheringConnection
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError, PipelineError
 
 log = structlog.get_logger()
@@ -188,7 +189,7 @@ async def open_session(target: pika.URLParameters, timing: Timing) -> Session:
         settle(opened, error)
         settle(lost, error)
 
-    connection = AsyncioConnection(
+    connection = GatheringConnection(
         target,
         on_open_callback=lambda _: settle(opened, None),
         on_open_error_callback=failed,

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Row
 
 from pipeline.ledger.batch import Dialect, among, encode
@@ -23,6 +24,9 @@ from pipeline.lodgment.errors import RefusedError
 _CODEC = "zlib+vault"
 _LEVEL = 1  # XML shrinks to a quarter; higher levels cost three times the CPU for a few percent
 _LENGTH_BYTES = 4
+_NAMES = tuple(artifact.c.keys())
+AT_ONCE = 64 * 1024 * 1024
+"""Bytes of documents that a batch may hold in memory, and one document beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +70,13 @@ class StoredEnvelope:
 async def add(tx: Tx, artifacts: Sequence[NewArtifact]) -> None:
     """Store documents."""
     if artifacts:
-        rows = await asyncio.to_thread(_pack_artifacts, tx.vault, artifacts)
-        await tx.connection.execute(_insert(), rows)
+        await _store(tx, await asyncio.to_thread(_pack_artifacts, tx.vault, artifacts))
 
 
 async def add_envelopes(tx: Tx, envelopes: Sequence[NewEnvelope]) -> None:
     """Store envelopes around payloads that are stored already, or in this transaction."""
     if envelopes:
-        rows = await asyncio.to_thread(_pack_envelopes, tx.vault, envelopes)
-        await tx.connection.execute(_insert(), rows)
+        await _store(tx, await asyncio.to_thread(_pack_envelopes, tx.vault, envelopes))
 
 
 async def read(tx: Tx, ids: Collection[UUID]) -> dict[UUID, bytes]:
@@ -86,6 +88,14 @@ async def read(tx: Tx, ids: Collection[UUID]) -> dict[UUID, bytes]:
     if not ids:
         return {}
     rows = (await tx.connection.execute(_select(tx.dialect), _keys(ids))).all()
+    return await asyncio.to_thread(_open_artifacts, tx.vault, rows)
+
+
+async def read_portion(tx: Tx, ids: Collection[UUID], at_once: int = AT_ONCE) -> dict[UUID, bytes]:
+    """As `read`, but of these the lowest ids only, up to `at_once` bytes of documents and one document beyond."""
+    if not ids:
+        return {}
+    rows = (await tx.connection.execute(_select_portion(tx.dialect), _keys(ids) | {"at_once": at_once})).all()
     return await asyncio.to_thread(_open_artifacts, tx.vault, rows)
 
 
@@ -125,6 +135,14 @@ async def check_key(tx: Tx) -> None:
             tx.vault.check(bytes(header))
 
 
+async def _store(tx: Tx, rows: list[dict[str, object]]) -> None:
+    if tx.dialect is Dialect.SQLITE:
+        await tx.connection.execute(_insert(), rows)
+    else:
+        columns = {name: [row[name] for row in rows] for name in _NAMES}
+        await tx.connection.execute(_insert_arrays(), columns)
+
+
 @cache
 def _newest_header() -> sa.Select[Any]:
     header = sa.func.substr(artifact.c.content, 1, HEADER_BYTES, type_=sa.LargeBinary)
@@ -137,9 +155,25 @@ def _insert() -> sa.Insert:
 
 
 @cache
+def _insert_arrays() -> sa.Insert:
+    """All rows in one statement, with an array for each column: JSON would have to carry the documents as text."""
+    arrays = [sa.bindparam(column.name, type_=postgresql.ARRAY(column.type)) for column in artifact.c]
+    rows = sa.func.unnest(*arrays).table_valued(*_NAMES, name="batch").render_derived()
+    return sa.insert(artifact).from_select(_NAMES, sa.select(*rows.c))
+
+
+@cache
 def _select(dialect: Dialect) -> sa.Select[Any]:
     wanted = (artifact.c.id, artifact.c.sha256, artifact.c.content)
     return sa.select(*wanted).where(_chosen(dialect), artifact.c.kind != ArtifactKind.ENVELOPE)
+
+
+@cache
+def _select_portion(dialect: Dialect) -> sa.Select[Any]:
+    before = sa.func.sum(artifact.c.size).over(order_by=artifact.c.id) - artifact.c.size
+    weighed = _select(dialect).add_columns(before.label("before")).subquery("weighed")
+    wanted = (weighed.c.id, weighed.c.sha256, weighed.c.content)
+    return sa.select(*wanted).where(weighed.c.before < sa.bindparam("at_once", type_=sa.BigInteger))
 
 
 @cache

@@ -32,7 +32,8 @@ async def finish(tx: Tx, attempts: Sequence[Attempt]) -> set[UUID]:
     if not attempts:
         return set()
     ids = [item.id for item in attempts]
-    batch = {"batch": encode([_completion(item) for item in attempts]), "low": min(ids), "high": max(ids)}
+    keys = {"keys": encode(ids), "low": min(ids), "high": max(ids)}
+    batch = {"batch": encode([_completion(item) for item in attempts]), **keys}
     return set((await tx.connection.execute(_finish(tx.dialect), batch)).scalars())
 
 
@@ -62,6 +63,7 @@ def _finish(dialect: Dialect) -> sa.Executable:
         sa.update(attempt)
         .values({name: rows.c[name] for name in _COMPLETING})
         .where(
+            among(dialect, attempt.c.id),  # see `lodgments._move`
             attempt.c.id == rows.c.id,
             _within(),
             sa.or_(attempt.c.finished_at.is_(None), attempt.c.failure_code == WORKER_LOST),

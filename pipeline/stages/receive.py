@@ -14,7 +14,7 @@ from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.contract import Channel, Prepared
 from pipeline.gateway.documents import DocumentStore
 from pipeline.ledger import artifacts, lane_history, lodgments, outcomes, payees, quarantine, shares, software_ids
-from pipeline.ledger.artifacts import NewArtifact
+from pipeline.ledger.artifacts import AT_ONCE, NewArtifact
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.quarantine import Quarantined
 from pipeline.ledger.session import Tx
@@ -73,7 +73,7 @@ class Receive:
         documents: DocumentStore,
         credential: str,
         product: str | None = None,
-        at_once: int = 64 * 1024 * 1024,
+        at_once: int = AT_ONCE,
     ) -> None:
         self._context = context
         self._documents = documents

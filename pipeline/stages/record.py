@@ -53,29 +53,36 @@ class Record:
 
     step = Step.RECORD
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, at_once: int = artifacts.AT_ONCE) -> None:
+        """Replies of a batch are held up to `at_once` bytes, and one beyond."""
         self._context = context
+        self._at_once = at_once
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
         messages = [read_step_message(delivery.body) for delivery in batch]
         waiting = {message.attempt_id for message in messages if message.attempt_id is not None}
         publications: list[Outgoing] = []
         while waiting:
-            read = await self._load(waiting)
+            read, later = await self._load(waiting)
             moves = self._moves(read)
             won, onwards = await self._store(list(moves.values()))
             publications += onwards
             publications += await self._said_before([one for one in read if one.before.id not in moves])
             # Whoever moved the others in this instant did not have this reply: a verdict must not get lost over it.
             lost = moves.keys() - won
-            waiting = {one.attempt.id for one in read if one.before.id in lost}
+            waiting = later | {one.attempt.id for one in read if one.before.id in lost}
         yield Settled(tuple(batch), tuple(publications))
 
-    async def _load(self, attempt_ids: Collection[UUID]) -> list[_Read]:
+    async def _load(self, attempt_ids: Collection[UUID]) -> tuple[list[_Read], set[UUID]]:
+        """Attempts with their replies, and the attempts whose replies are too large to be held beside these."""
         async with self._context.ledger.transaction(read_only=True) as tx:
             finished = [a for a in (await attempts.load(tx, attempt_ids)).values() if a.finished_at is not None]
             rows = await lodgments.load(tx, {attempt.lodgment_id for attempt in finished})
-            replies = await artifacts.read(tx, [a.reply_id for a in finished if a.reply_id is not None])
+            wanted = [a.reply_id for a in finished if a.reply_id is not None]
+            replies = await artifacts.read_portion(tx, wanted, self._at_once)
+            last = max(replies, default=None)
+            later = {a.id for a in finished if last is not None and a.reply_id is not None and a.reply_id > last}
+            finished = [a for a in finished if a.id not in later]
             compared = [a for a in finished if self._context.channels[rows[a.lodgment_id].channel].checks_receipts]
             heads = await artifacts.read_heads(tx, [a.envelope_id for a in compared])
             whom = await payees.load(tx, {a.lodgment_id for a in compared if a.reply_id is not None})
@@ -86,7 +93,7 @@ class Record:
             if isinstance(verdict, Outcome) and verdict.events:
                 verdict = _naming_payees(verdict, whom.get(one.lodgment_id, {}))
             read.append(_Read(sent.lodgment, one, verdict))
-        return read
+        return read, later
 
     def _moves(self, read: Sequence[_Read]) -> dict[UUID, tuple[_Read, Lodgment]]:
         """One move for each lodgment: of two attempts whose replies come together, the one with a verdict counts."""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from uuid import UUID
 
 import structlog
 
@@ -10,7 +11,7 @@ from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.contract import SealOrder
 from pipeline.ledger import artifacts, lodgments, tokens
-from pipeline.ledger.artifacts import NewEnvelope
+from pipeline.ledger.artifacts import AT_ONCE, NewEnvelope
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.lodgment import Lodgment, Reason
@@ -28,19 +29,47 @@ class Seal:
 
     step = Step.SEAL
 
-    def __init__(self, context: Context, credentials: Credentials | None) -> None:
+    def __init__(self, context: Context, credentials: Credentials | None, at_once: int = AT_ONCE) -> None:
+        """Documents of a batch are held up to `at_once` bytes, and one beyond."""
         self._context = context
         self._credentials = credentials
+        self._at_once = at_once
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
         deliveries = ids_in(batch)
         async with self._context.ledger.transaction(read_only=True) as tx:
             rows = await lodgments.load(tx, deliveries.keys())
             due = [row for row in rows.values() if row.state is State.AUTHORISED]
-            payloads = await artifacts.read(tx, [row.payload_id for row in due if not self._asks(row)])
             security = await self._tokens(tx, due)
+            payloads = await self._payloads(tx, due)
         # What was done when these were here before; those messages may not have left.
         publications = [onward(row) for row in rows.values() if row.state in {State.SEALED, State.RECEIVED}]
+        while True:
+            later = self._later(due, payloads)
+            portion = [row for row in due if row.id not in later]
+            publications += await self._seal_all(portion, payloads, security)
+            if not later:
+                break
+            # A batch whose documents are too large to be held at once.
+            yield Settled(tuple(d for row in portion for d in deliveries.pop(row.id)), tuple(publications))
+            publications, due = [], list(later.values())
+            async with self._context.ledger.transaction(read_only=True) as tx:
+                payloads = await self._payloads(tx, due)
+        yield Settled(tuple(d for each in deliveries.values() for d in each), tuple(publications))
+
+    async def _payloads(self, tx: Tx, due: Sequence[Lodgment]) -> dict[UUID, bytes]:
+        return await artifacts.read_portion(tx, [row.payload_id for row in due if not self._asks(row)], self._at_once)
+
+    def _later(self, due: Sequence[Lodgment], payloads: Mapping[UUID, bytes]) -> dict[UUID, Lodgment]:
+        """Those whose documents come after the portion at hand."""
+        last = max(payloads, default=None)
+        if last is None:
+            return {}
+        return {row.id: row for row in due if row.payload_id > last and not self._asks(row)}
+
+    async def _seal_all(
+        self, due: Sequence[Lodgment], payloads: Mapping[UUID, bytes], security: Mapping[TokenKeyHash, SecurityToken]
+    ) -> list[Outgoing]:
         moves: list[tuple[Lodgment, Lodgment]] = []
         envelopes: list[NewEnvelope] = []
         for row in due:
@@ -48,8 +77,7 @@ class Seal:
             moves.append((row, after))
             if envelope is not None:
                 envelopes.append(envelope)
-        publications += await self._store(moves, envelopes)
-        yield Settled(tuple(batch), tuple(publications))
+        return await self._store(moves, envelopes)
 
     def _asks(self, row: Lodgment) -> bool:
         return self._context.channels[row.channel].asks(row)

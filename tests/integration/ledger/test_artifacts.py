@@ -151,3 +151,16 @@ async def test_leaves_no_document_readable_in_the_database_file(sqlite_ledger: L
     assert lodgment.payload_id.bytes.hex()[:8].encode() in files
     for secret in (b"tfn-not-a-real-one", b"<Envelope>", zlib.compress(PAYLOAD, 1)):
         assert secret not in files
+
+
+async def test_reads_the_oldest_that_fit_and_one_beyond(ledger: Ledger) -> None:
+    lodgments = sorted((a_lodgment() for _ in range(4)), key=lambda item: item.payload_id)
+    async with ledger.transaction() as tx:
+        await artifacts.add(tx, [a_payload(item, b"x" * 10) for item in lodgments])
+    ids = [item.payload_id for item in lodgments]
+    for at_once, number in ((1, 1), (10, 1), (11, 2), (30, 3), (31, 4), (1000, 4)):
+        async with ledger.transaction(read_only=True) as tx:
+            found = await artifacts.read_portion(tx, [*ids, fresh_id()], at_once)
+        assert found == dict.fromkeys(ids[:number], b"x" * 10)
+    async with ledger.transaction(read_only=True) as tx:
+        assert await artifacts.read_portion(tx, []) == {}

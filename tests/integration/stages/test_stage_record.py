@@ -125,3 +125,14 @@ async def test_a_lane_goes_on_when_its_first_is_settled(bench: "Bench") -> None:
     told = await drive(Record(bench.context()), deliveries(Step.RECORD, claimed, attempt=attempt))
     assert (await bench.lodgment(parked)).state is State.SEALED
     assert {message.routing_key for message in told} >= {Step.SUBMIT}
+
+
+async def test_replies_too_large_to_be_held_at_once_are_read_in_portions(bench: "Bench") -> None:
+    sent = [await bench.sent(await bench.sealed(), None) for _ in range(3)]
+    for claimed, attempt in sent:
+        await bench.answered(attempt, accepted(claimed))
+    batch = [d for claimed, attempt in sent for d in deliveries(Step.RECORD, claimed, attempt=attempt)]
+    stage = Record(bench.context(), at_once=1)
+    told = await drive(stage, batch)
+    assert len(told) == len({message.message_id for message in told}) == 3
+    assert {(await bench.lodgment(claimed)).state for claimed, _ in sent} == {State.ACCEPTED}
