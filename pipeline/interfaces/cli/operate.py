@@ -90,7 +90,7 @@ def release(
     once the agency does not refuse that one for the same reason.
     """
     settings = settings_of(context)
-    _require_reason(reason)
+    require_reason(reason)
     scopes = {"employer": employer, "agent": agent, "credential": credential, "channel": channel}
     wanted = _wanted(ids, held_for, scopes)
     released = asyncio.run(_release(settings, wanted, reason))
@@ -111,7 +111,7 @@ def cancel(
     Once a single byte may have left, the agency may have it, and only its answer can settle the lodgment.
     """
     settings = settings_of(context)
-    _require_reason(reason)
+    require_reason(reason)
     row = asyncio.run(_cancel(settings, which, reason))
     stdout().print(f"Cancelled: {row.id} (job {row.job_id}).")
 
@@ -140,8 +140,18 @@ def cancelled(row: "Lodgment", moment: datetime, who: str, why: str) -> "Lodgmen
         raise RefusedError(
             "cancel.sent", f"{text}; its state is {row.state}, `lodge explain {row.id}` says what follows"
         )
+    if row.doubted_at is not None:
+        raise _in_doubt(row, row.doubted_at)
     reason = Reason("operator.cancelled", f"Cancelled by {who}: {why}", Party.NOBODY)
     return replace(row.moved(State.CANCELLED, reason=reason), finished_at=moment)
+
+
+def _in_doubt(row: "Lodgment", restored_at: datetime) -> RefusedError:
+    text = (
+        f"{row.id}: the ledger was restored at {restored_at:%Y-%m-%d %H:%M:%S}Z from a copy that does not show what was"
+        " sent since: the agency may have it, so it cannot be cancelled"
+    )
+    return RefusedError("cancel.doubted", text)
 
 
 def _wanted(ids: Sequence[str] | None, code: str | None, scopes: Mapping[str, str | None]) -> Wanted:
@@ -222,10 +232,15 @@ async def _write_released(tx: "Tx", rows: "Sequence[Lodgment]", why: str) -> int
 
 
 async def _cancel(settings: "Settings", which: str, why: str) -> "Lodgment":
-    from pipeline.ledger import lanes, lodgments
+    from pipeline.ledger import identity, lanes, lodgments
+    from pipeline.lodgment.recovery import DOUBTFUL_FOR
 
     async with opened_ledger(settings) as ledger, ledger.transaction() as tx:
         row = await the_lodgment(tx, which)
+        restored_at = (await identity.read(tx)).restored_at
+        if restored_at is not None and restored_at <= row.received_at < restored_at + DOUBTFUL_FOR:
+            # It may have been taken in and sent before, in the part of the ledger that is lost.
+            raise _in_doubt(row, restored_at)
         await lanes.lock(tx, lanes.keys_of([row]))
         await _write(tx, "cancel", [(row, cancelled(row, now(), operator(), why))], why)
         # Whoever waited for this one in its lane looks now.
@@ -253,6 +268,11 @@ async def _write(tx: "Tx", action: str, moves: "Sequence[tuple[Lodgment, Lodgmen
     return len(moves)
 
 
-def _require_reason(reason: str) -> None:
+def require_reason(reason: str) -> None:
+    """See that a deed says why.
+
+    Raises:
+        ConfigurationError: `operator.reason`.
+    """
     if not reason.strip():
         raise ConfigurationError("operator.reason", "--reason: must say why, it is kept with the deed")
