@@ -140,6 +140,5 @@ def _known(dialect: Dialect) -> sa.Select[Any]:
 
 @cache
 def _refused(dialect: Dialect) -> sa.Select[Any]:
-    return sa.select(quarantine.c.job_id.distinct()).where(
-        among(dialect, quarantine.c.job_id), quarantine.c.released_at.is_(None)
-    )
+    kept = quarantine.c.released_at.is_(None)
+    return sa.select(quarantine.c.job_id).where(among(dialect, quarantine.c.job_id), kept).distinct()
