@@ -1,4 +1,4 @@
-"""The broker's disk is gone; the ledger was restored: what the commands make of it, checked in the agency's own book."""
+"""The broker's disk is gone; the ledger was restored: what the commands make of it, by the agency's own book."""
 
 import asyncio
 import json
