@@ -183,7 +183,7 @@ async def _release(settings: "Settings", wanted: Wanted, why: str) -> Released:
         while wanted.code is not None:
             async with ledger.transaction() as tx:
                 rows = await backlog.held_for(tx, wanted.code, _BATCH)
-                total += Released(await _write_released(tx, rows, why))
+                total += Released(await write_released(tx, rows, why))
             if not rows:
                 break
     if not total.holds and not total.now:
@@ -202,7 +202,7 @@ async def _release_ids(tx: "Tx", ids: Sequence[str], why: str) -> Released:
         found = await holds.load(tx, hold_id)
         if found is not None:
             await holds.change(tx, [_tried_with(found, row)])
-    return Released(await _write_released(tx, rows, why))
+    return Released(await write_released(tx, rows, why))
 
 
 async def _release_holds(tx: "Tx", wanted: Wanted, why: str) -> Released:
@@ -216,7 +216,7 @@ async def _release_holds(tx: "Tx", wanted: Wanted, why: str) -> Released:
         kept = await holds.count(tx, found.id)
         changed = _tried_with(found, rows[0]) if rows else replace(found, state=HoldState.ENDED, canary_id=None)
         await holds.change(tx, [changed])
-        total += Released(await _write_released(tx, rows, why), max(0, kept - 1), 1)
+        total += Released(await write_released(tx, rows, why), max(0, kept - 1), 1)
     return total
 
 
@@ -226,9 +226,16 @@ def _tried_with(found: "Hold", row: "Lodgment") -> "Hold":
     return replace(found, state=HoldState.PROBING, canary_id=row.id, released_at=now(), released_by=operator())
 
 
-async def _write_released(tx: "Tx", rows: "Sequence[Lodgment]", why: str) -> int:
+async def write_released(tx: "Tx", rows: "Sequence[Lodgment]", why: str) -> int:
+    """Release these lodgments, and note who did it and why; how many."""
+    from pipeline.ledger import quarantine
+    from pipeline.ledger.quarantine import Fate, Settling
+
     moment, who = now(), operator()
-    return await _write(tx, "release", [(row, released(row, moment, who, why)) for row in rows], why)
+    count = await _write(tx, "release", [(row, released(row, moment, who, why)) for row in rows], why)
+    # What is in quarantine of them was why they were held; left there, it would have them held again.
+    await quarantine.settle_of(tx, [row.id for row in rows], Settling(Fate.RELEASED, who, why, moment))
+    return count
 
 
 async def _cancel(settings: "Settings", which: str, why: str) -> "Lodgment":

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.ledger import attempts, channel_states, holds, lodgments, quarantine, sweeps, token_queue
-from pipeline.ledger.quarantine import Quarantined
+from pipeline.ledger.quarantine import Fate, Quarantined, Settling
 from pipeline.ledger.token_queue import Wanted
 from pipeline.lodgment.breaker import Breaker, BreakerScope, BreakerState
 from pipeline.lodgment.failures import Blast, Party
@@ -253,7 +253,7 @@ async def test_what_is_released_after_quarantine_is_not_held_again(bench: "Bench
     await quarantined(bench, row)
     async with bench.ledger.transaction() as tx:
         [item] = await quarantine.list_(tx, 10)
-        assert await quarantine.release(tx, item.id, bench.now)
+        assert await quarantine.settle(tx, item.id, Settling(Fate.RELEASED, "ana", "mended", bench.now))
     assert (await sweep_all(bench))[0] == {SweepKind.MESSAGE_LOST: 1}
     async with bench.ledger.transaction(read_only=True) as tx:
         assert (await lodgments.load(tx, [row.id]))[row.id].state is State.RECEIVED
