@@ -83,6 +83,22 @@ async def test_every_queue_is_rebuilt_after_the_broker_lost_them(
     assert "Of 3 job ids the ledger has: 2 accepted." in err
 
 
+async def test_a_refused_job_that_is_corrected_is_returned_to_its_queue_and_lodged(
+    pipeline: "Pipeline", lodge: Lodge
+) -> None:
+    async with pipeline.running():
+        await pipeline.push(job("refused", priority=12))
+        kept = await pipeline.until_quarantined("job.invalid")
+        code, _, _ = await lodge("quarantine", "fix", str(kept.id), "--set", "priority=9", "--reason", "a slip")
+        assert code == 0
+        code, _, _ = await lodge("quarantine", "return", "--code", "job.invalid", "--reason", "corrected")
+        assert code == 0
+        row = await pipeline.until("refused", State.ACCEPTED)
+        assert row.priority == 9
+        code, _, err = await lodge("quarantine", "return", str(kept.id), "--reason", "again")
+        assert (code, "[quarantine.left]" in err) == (1, True)
+
+
 async def test_after_a_restore_each_reference_is_still_processed_once(
     pipeline: "Pipeline", lodge: Lodge, database_url: str, tmp_path: Path
 ) -> None:
