@@ -2,16 +2,16 @@
 
 import asyncio
 import hashlib
-import json
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.interfaces.cli.find import the_item
 from pipeline.interfaces.cli.operate import Why, require_reason, write_released
+from pipeline.interfaces.cli.quarantine_edits import assignment, changed, told
 from pipeline.interfaces.cli.screen import progress, shown, stderr, stdout
 from pipeline.interfaces.cli.session import now, opened_ledger, operator, settings_of
 from pipeline.lodgment.errors import ConfigurationError, RefusedError
@@ -60,15 +60,15 @@ def fix(
     replacement = None if whole is None else _read_file(whole)
     if replacement is not None and (code or len(ids or ()) != 1):
         raise ConfigurationError("quarantine.fix", "--with: takes exactly one ID, each job has its own document")
-    sets = [_assignment(one) for one in changes or ()]
+    sets = [assignment(one) for one in changes or ()]
 
     async def one(ledger: "Ledger", which: str) -> None:
         async with ledger.transaction() as tx:
             item = await _open_item(tx, which)
             _require_job(item)
-            body = replacement if replacement is not None else _changed(item.body, sets, without or ())
+            body = replacement if replacement is not None else changed(item.body, sets, without or ())
             job = await _checked(tx, settings, body)
-            await _rewrite(tx, item, body, job.job_id, _told(sets, without or (), whole), reason)
+            await _rewrite(tx, item, body, job.job_id, told(sets, without or (), whole), reason)
 
     done = asyncio.run(_each(settings, ids, code, one))
     stdout().print(f"Fixed: {done}. `lodge quarantine return` puts them on their queue.")
@@ -276,51 +276,3 @@ def _read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigurationError("quarantine.file", f"--with: {path} cannot be read: {error.strerror}") from error
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    field, equals, value = text.partition("=")
-    if not equals or not field.strip():
-        raise ConfigurationError("quarantine.fix", f"--set: {text.partition('=')[0]!r} must be FIELD=VALUE")
-    return field.strip(), value
-
-
-def _changed(body: bytes, sets: Sequence[tuple[str, str]], without: Sequence[str]) -> bytes:
-    """The job with fields set and left out; a dot leads into a field.
-
-    Raises:
-        RefusedError: `quarantine.json`, `quarantine.field`.
-    """
-    try:
-        job = json.loads(body)
-    except (ValueError, RecursionError):
-        job = None
-    if not isinstance(job, dict):
-        raise RefusedError("quarantine.json", "the message is no JSON object, so it has no fields: use --with FILE")
-    for path, value in sets:
-        holder, name = _holder(job, path)
-        holder[name] = value
-    for path in without:
-        holder, name = _holder(job, path)
-        if name not in holder:
-            raise RefusedError("quarantine.field", f"--unset: the job has no field {path}")
-        del holder[name]
-    return json.dumps(job, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _holder(job: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
-    *outer, name = path.split(".")
-    holder = job
-    for part in outer:
-        inner = holder.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise RefusedError("quarantine.field", f"{path}: {part} is no object, it has no fields")
-        holder = inner
-    return holder, name
-
-
-def _told(sets: Sequence[tuple[str, str]], without: Sequence[str], whole: Path | None) -> str:
-    """Which fields were changed, for the audit; what they hold may be personal data."""
-    if whole is not None:
-        return "replaced as a whole"
-    return ", ".join([*(f"{path} set" for path, _ in sets), *(f"{path} left out" for path in without)])
