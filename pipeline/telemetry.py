@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from pipeline.lodgment.breaker import BreakerScope, BreakerState
 from pipeline.lodgment.states import Step
+from pipeline.lodgment.sweeping import SweepKind
 
 
 def configure_logs(level: str, *, json_lines: bool, stream: TextIO | None = None) -> None:
@@ -66,6 +67,15 @@ class Metrics:
             registry=self.registry,
         )
         self._swept = Gauge("lodge_last_sweep", "Unix time of the scheduler's last sweep", registry=self.registry)
+        self._stuck = Counter(
+            "lodge_sweep_acted", "Lodgments that a sweep found stuck and put right", ["kind"], registry=self.registry
+        )
+        self._sweep_age = Gauge(
+            "lodge_sweep_age_seconds",
+            "Since when a kind of sweep has not run, anywhere",
+            ["kind"],
+            registry=self.registry,
+        )
         self._credential = Gauge(
             "lodge_credential_seconds_left",
             "Time until a machine credential expires; negative once it has",
@@ -182,6 +192,14 @@ class Metrics:
     def swept(self, published: int) -> None:
         self._published.inc(published)
         self._swept.set_to_current_time()
+
+    def stuck(self, kind: SweepKind, count: int) -> None:
+        self._stuck.labels(kind).inc(count)
+
+    def sweep_ages(self, ages: Mapping[SweepKind, float]) -> None:
+        """How long ago each kind of sweep last ran, in seconds, whichever process ran it."""
+        for kind, seconds in ages.items():
+            self._sweep_age.labels(kind).set(seconds)
 
     def credentials(self, left: Mapping[tuple[str, str], timedelta], unusable: int) -> None:
         """The time left of every credential, by its id and ABN; those that are gone show no more."""

@@ -15,6 +15,7 @@ from pipeline.ledger import lodgments, tokens
 from pipeline.lodgment.errors import DependencyDownError
 from pipeline.runner import Activity, Periodic, pause
 from pipeline.settings import Settings
+from pipeline.stages.sweep import SweepWatch
 from workers import intake, outcome, scheduler, signer, token, transport
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,7 @@ _ACTIVITIES: Mapping[Worker, Callable[[Parts], list[Activity]]] = {
 _SIGN = frozenset((Worker.TOKEN, Worker.SIGNER))
 """Those that open the keyring, and so keep watch over it."""
 _WATCH_EVERY = 30.0
+_SWEEPS_EVERY = 15.0
 
 
 async def serve(settings: Settings, workers: Sequence[Worker]) -> None:
@@ -88,6 +90,7 @@ async def run(parts: Parts, workers: Sequence[Worker], stop: asyncio.Event) -> N
     running = [activity for worker in workers for activity in _ACTIVITIES[worker](parts)]
     if not _SIGN.isdisjoint(workers):
         running += _expiry_watch(parts)
+    running.append(Periodic("sweep-watch", SweepWatch(parts.context).look, _SWEEPS_EVERY, parts.metrics))
     async with asyncio.TaskGroup() as group:
         for activity in running:
             group.create_task(activity.run())

@@ -7,12 +7,14 @@ from pipeline.lodgment.states import NEXT_STEP
 from pipeline.runner import Activity, Pace, Periodic, Runner
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reschedule import Reschedule
+from pipeline.stages.sweep import Sweep
 from pipeline.stages.watch import Watch
 
 SWEEP_BATCH = 500
 ROOM = 200
 """So many lodgments may stand in the queues of the steps before one that waits for its turn is called."""
 WATCH_EVERY = 5.0
+STUCK_EVERY = 60.0
 COUNT_EVERY = 60.0
 HOUSEKEEPING_EVERY = 3600.0
 
@@ -44,6 +46,17 @@ def activities(parts: Parts) -> list[Activity]:
         # What was called may be in hand already: then there is room for more at once.
         return len(called) >= min(room, SWEEP_BATCH)
 
+    stuck = Sweep(parts.context, SWEEP_BATCH)
+    put_right: list[Outgoing] = []
+
+    async def sweep_stuck() -> bool:
+        put_right.extend(() if put_right else await stuck.look())
+        published = len(put_right)
+        await parts.broker.publish(put_right)
+        put_right.clear()
+        parts.metrics.swept(published)
+        return published >= SWEEP_BATCH
+
     watching = Watch(parts.context, parts.metrics, SWEEP_BATCH)
 
     async def count() -> bool:
@@ -58,6 +71,7 @@ def activities(parts: Parts) -> list[Activity]:
     return [
         Periodic("sweep", sweep, parts.settings.sweep_every.total_seconds(), parts.metrics),
         Periodic("shares", call_forward, parts.settings.sweep_every.total_seconds(), parts.metrics),
+        Periodic("stuck", sweep_stuck, STUCK_EVERY, parts.metrics),
         Periodic("watch", watching.look, WATCH_EVERY, parts.metrics),
         Periodic("count", count, COUNT_EVERY, parts.metrics),
         Periodic("housekeeping", keep_house, HOUSEKEEPING_EVERY, parts.metrics),

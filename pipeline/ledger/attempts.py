@@ -43,12 +43,12 @@ async def load(tx: Tx, ids: Collection[UUID]) -> dict[UUID, Attempt]:
         return {}
     keys = {"keys": encode(ids), "low": min(ids), "high": max(ids)}
     rows = await tx.connection.execute(_load(tx.dialect), keys)
-    return {found.id: found for found in map(_attempt, rows)}
+    return {found.id: found for found in map(attempt_of, rows)}
 
 
 async def of(tx: Tx, lodgment_id: UUID) -> list[Attempt]:
     """A lodgment's attempts, in order."""
-    return [_attempt(row) for row in await tx.connection.execute(_of(), {"lodgment_id": lodgment_id})]
+    return [attempt_of(row) for row in await tx.connection.execute(_of(), {"lodgment_id": lodgment_id})]
 
 
 @cache
@@ -121,7 +121,7 @@ def _completion(item: Attempt) -> dict[str, object]:
     }
 
 
-def _attempt(row: Row[Any]) -> Attempt:
+def attempt_of(row: Row[Any]) -> Attempt:
     return Attempt(
         id=row.id,
         lodgment_id=row.lodgment_id,

@@ -1,8 +1,9 @@
 """What could not be taken: kept with its reason and its bytes until a person has looked."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -11,9 +12,30 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row
 
-from pipeline.ledger.batch import Dialect, storable
+from pipeline.ledger.batch import Dialect, among, encode, storable
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import quarantine
+
+
+class Fate(StrEnum):
+    """How a message left quarantine."""
+
+    RETURNED = "returned"
+    """Put back on its queue."""
+    DISCARDED = "discarded"
+    """A person has looked, and nothing is to be done with it."""
+    RELEASED = "released"
+    """Its lodgment was released, and goes on with a message of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What becomes of a message, who says so and why."""
+
+    fate: Fate
+    who: str
+    why: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +52,11 @@ class Quarantined:
     body: bytes = field(repr=False)
     received_at: datetime
     released_at: datetime | None = None
+    fate: Fate | None = None
+    fate_by: str | None = None
+    fate_reason: str | None = None
+    fixed_at: datetime | None = None
+    fixed_by: str | None = None
 
 
 async def add(tx: Tx, items: Sequence[Quarantined]) -> None:
@@ -38,9 +65,9 @@ async def add(tx: Tx, items: Sequence[Quarantined]) -> None:
         await tx.connection.execute(_add(tx.dialect), [_row(tx, item) for item in items])
 
 
-async def list_(tx: Tx, limit: int, *, released: bool = False) -> list[Quarantined]:
-    """What is kept, newest first, without the bodies; with `released`, also what was put back."""
-    rows = await tx.connection.execute(_list(released), {"limit": limit})
+async def list_(tx: Tx, limit: int, *, released: bool = False, code: str | None = None) -> list[Quarantined]:
+    """What is kept, newest first, without the bodies: of one code if it is given; with `released`, also what left."""
+    rows = await tx.connection.execute(_list(released), {"limit": limit, "wanted": code})
     return [_quarantined(row, b"") for row in rows]
 
 
@@ -54,10 +81,22 @@ async def read(tx: Tx, item_id: UUID) -> Quarantined | None:
     return None if row is None else _quarantined(row, tx.vault.open(row.body, _context(row.id)))
 
 
-async def release(tx: Tx, item_id: UUID, now: datetime) -> bool:
-    """Mark a message as put back; False if it was before, or is unknown."""
-    found = await tx.connection.execute(_release(), {"item": item_id, "now": now})
+async def settle(tx: Tx, item_id: UUID, settling: Settling) -> bool:
+    """Let a message leave; False if it has left before, or is unknown. Its row stays, for the audit."""
+    found = await tx.connection.execute(_settle(), {"item": item_id, **_fate(settling)})
     return found.rowcount == 1
+
+
+async def settle_of(tx: Tx, lodgment_ids: Collection[UUID], settling: Settling) -> None:
+    """Let the messages of these lodgments leave."""
+    if lodgment_ids:
+        await tx.connection.execute(_settle_of(tx.dialect), {"keys": encode(lodgment_ids), **_fate(settling)})
+
+
+async def rewrite(tx: Tx, item_id: UUID, body: bytes, job_id: str | None, who: str, now: datetime) -> bool:
+    """Put another message in the place of one that is kept; False if that has left."""
+    changes = {"item": item_id, "content": tx.vault.seal(body, _context(item_id)), "job": job_id, "by": who, "now": now}
+    return (await tx.connection.execute(_rewrite(), changes)).rowcount == 1
 
 
 async def count(tx: Tx) -> int:
@@ -74,7 +113,13 @@ def _add(dialect: Dialect) -> sa.Executable:
 @cache
 def _list(released: bool) -> sa.Select[Any]:
     columns = [column for column in quarantine.c if column.name != "body"]
-    chosen = sa.select(*columns).order_by(quarantine.c.id.desc()).limit(sa.bindparam("limit", type_=sa.Integer))
+    wanted = sa.bindparam("wanted", type_=sa.Text)
+    chosen = (
+        sa.select(*columns)
+        .where(sa.or_(wanted.is_(None), quarantine.c.code == wanted))
+        .order_by(quarantine.c.id.desc())
+        .limit(sa.bindparam("limit", type_=sa.Integer))
+    )
     return chosen if released else chosen.where(quarantine.c.released_at.is_(None))
 
 
@@ -83,12 +128,43 @@ def _read() -> sa.Select[Any]:
     return sa.select(quarantine).where(quarantine.c.id == sa.bindparam("id", type_=quarantine.c.id.type))
 
 
-@cache
-def _release() -> sa.Update:
-    item = sa.bindparam("item", type_=quarantine.c.id.type)
+def _fate(settling: Settling) -> dict[str, object]:
+    why = storable(settling.why)
+    return {"new_fate": settling.fate, "by": settling.who, "why": why, "now": settling.at}
+
+
+def _leaving(chosen: sa.ColumnElement[bool]) -> sa.Update:
+    new_fate, by, why = (sa.bindparam(name, type_=sa.Text) for name in ("new_fate", "by", "why"))
     now = sa.bindparam("now", type_=quarantine.c.released_at.type)
+    values = {"released_at": now, "fate": new_fate, "fate_by": by, "fate_reason": why}
+    return sa.update(quarantine).where(chosen, quarantine.c.released_at.is_(None)).values(values)
+
+
+def _is_item() -> sa.ColumnElement[bool]:
+    return quarantine.c.id == sa.bindparam("item", type_=quarantine.c.id.type)
+
+
+@cache
+def _settle() -> sa.Update:
+    return _leaving(_is_item())
+
+
+@cache
+def _settle_of(dialect: Dialect) -> sa.Update:
+    return _leaving(among(dialect, quarantine.c.lodgment_id))
+
+
+@cache
+def _rewrite() -> sa.Update:
     return (
-        sa.update(quarantine).where(quarantine.c.id == item, quarantine.c.released_at.is_(None)).values(released_at=now)
+        sa.update(quarantine)
+        .where(_is_item(), quarantine.c.released_at.is_(None))
+        .values(
+            body=sa.bindparam("content", type_=sa.LargeBinary),
+            job_id=sa.bindparam("job", type_=sa.Text),
+            fixed_by=sa.bindparam("by", type_=sa.Text),
+            fixed_at=sa.bindparam("now", type_=quarantine.c.fixed_at.type),
+        )
     )
 
 
@@ -109,6 +185,11 @@ def _row(tx: Tx, item: Quarantined) -> dict[str, object]:
         "body": tx.vault.seal(item.body, _context(item.id)),
         "received_at": item.received_at,
         "released_at": item.released_at,
+        "fate": item.fate,
+        "fate_by": item.fate_by,
+        "fate_reason": item.fate_reason,
+        "fixed_at": item.fixed_at,
+        "fixed_by": item.fixed_by,
     }
 
 
@@ -124,6 +205,11 @@ def _quarantined(row: Row[Any], body: bytes) -> Quarantined:
         body=body,
         received_at=row.received_at,
         released_at=row.released_at,
+        fate=Fate(row.fate) if row.fate else None,
+        fate_by=row.fate_by,
+        fate_reason=row.fate_reason,
+        fixed_at=row.fixed_at,
+        fixed_by=row.fixed_by,
     )
 
 

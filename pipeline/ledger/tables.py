@@ -141,6 +141,7 @@ lodgment = sa.Table(
     sa.Column("gateway", sa.Text),
     sa.Column("hold_id", Id),
     sa.Column("watch_at", Moment),
+    sa.Column("doubted_at", Moment),
     sa.Column("job", sa.Text, nullable=False),
     sa.Column("labels", Json, nullable=False),
     sa.Column("submission_id", sa.Text),
@@ -444,7 +445,13 @@ quarantine = sa.Table(
     sa.Column("message_id", sa.Text),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("received_at", Moment, nullable=False),
+    # When it left, whichever way; `fate` says which.
     sa.Column("released_at", Moment),
+    sa.Column("fate", sa.Text),
+    sa.Column("fate_by", sa.Text),
+    sa.Column("fate_reason", sa.Text),
+    sa.Column("fixed_at", Moment),
+    sa.Column("fixed_by", sa.Text),
 )
 sa.Index(
     "quarantine_kept_idx",
@@ -452,6 +459,27 @@ sa.Index(
     postgresql_where=quarantine.c.released_at.is_(None),
     sqlite_where=quarantine.c.released_at.is_(None),
 )
+
+ledger_identity = sa.Table(
+    "ledger_identity",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("made_at", Moment, nullable=False),
+    sa.Column("restored_at", Moment),
+)
+"""One row, made with the table: copies and restored backups keep it, so references are derived from it."""
+
+sweep = sa.Table(
+    "sweep",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("last_run_at", Moment, nullable=False),
+    sa.Column("looked_until", Moment),
+    sa.Column("last_acted_at", Moment),
+    sa.Column("last_count", sa.BigInteger),
+    sa.Column("acted", sa.BigInteger, nullable=False),
+)
+"""When each kind of sweep last ran, over all schedulers, and what it last found to do."""
 
 operator_action = sa.Table(
     "operator_action",

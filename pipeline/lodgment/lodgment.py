@@ -27,6 +27,8 @@ OUTCOME_LATE = "outcome.late"
 """The agency has it for longer than it usually takes; it is asked on, and people are told."""
 OUTCOME_MISSING = "outcome.missing"
 """Asked for as long as its channel asks; a person must ask the agency otherwise."""
+LEDGER_RESTORED = "ledger.restored"
+"""Open in the copy that the ledger was restored from; what became of it since, only the agency knows."""
 WORKER_LOST = "worker.lost"
 """The attempt's worker stopped; a reply that it still brings takes this code's place."""
 
@@ -100,6 +102,10 @@ class Lodgment:
     """The hold that keeps it, while it is held for what stops more than this lodgment."""
     watch_at: datetime | None = None
     """When the watch looks at it; None while nothing was sent, and while a person has it."""
+    doubted_at: datetime | None = None
+    """When the ledger was restored from an earlier copy that had it open: it may have been sent since, whatever
+    `sent_at` says, and cannot be cancelled.
+    """
 
     def moved(
         self,
@@ -114,12 +120,14 @@ class Lodgment:
 
         Raises:
             IllegalTransitionError: the table has no such arrow, a waiting state lacks its wake-up time, or a lodgment
-                that was sent would be cancelled.
+                that was or may have been sent would be cancelled.
         """
         if not may_follow(self.state, state):
             raise IllegalTransitionError(f"{self.state} → {state} ({self.id})")
         if state is State.CANCELLED and self.sent_at is not None:
             raise IllegalTransitionError(f"{self.id} was sent at {self.sent_at.isoformat()}: it cannot be cancelled")
+        if state is State.CANCELLED and self.doubted_at is not None:
+            raise IllegalTransitionError(f"{self.id} may have been sent before the ledger was restored")
         asleep = state in FINAL or state is State.HELD
         if asleep != (due_at is None):
             raise IllegalTransitionError(f"{state} {'takes no' if asleep else 'needs a'} due_at ({self.id})")

@@ -50,15 +50,19 @@ WAITING = frozenset({State.PARKED, State.UNKNOWN, State.AWAITING})
 _SETTLED = frozenset({State.ACCEPTED, State.PARTIALLY_ACCEPTED, State.REJECTED})
 _AGAIN = frozenset({State.RECEIVED, State.SEALED})
 """Where a second try starts: with a new token, or with the same bytes."""
+_ASIDE = frozenset({State.PARKED, State.HELD, State.CANCELLED, State.UNKNOWN})
+"""Out of a step's hands. `unknown` is for a ledger that was restored: it does not know what it has sent since."""
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.RECEIVED: frozenset({State.AUTHORISED, State.PARKED, State.HELD, State.CANCELLED}) | _SETTLED,
-    State.AUTHORISED: frozenset({State.SEALED, State.RECEIVED, State.PARKED, State.HELD, State.CANCELLED}) | _SETTLED,
-    State.SEALED: frozenset({State.SENDING, State.RECEIVED, State.PARKED, State.HELD, State.CANCELLED}) | _SETTLED,
+    State.RECEIVED: frozenset({State.AUTHORISED}) | _ASIDE | _SETTLED,
+    State.AUTHORISED: frozenset({State.SEALED, State.RECEIVED}) | _ASIDE | _SETTLED,
+    State.SEALED: frozenset({State.SENDING, State.RECEIVED}) | _ASIDE | _SETTLED,
     State.SENDING: frozenset({State.AWAITING, State.UNKNOWN, State.PARKED, State.HELD}) | _SETTLED | _AGAIN,
     State.AWAITING: frozenset({State.PARKED, State.HELD}) | _SETTLED | _AGAIN,
     State.UNKNOWN: frozenset({State.AWAITING, State.PARKED, State.HELD}) | _SETTLED | _AGAIN,
-    State.PARKED: frozenset({State.AUTHORISED, State.HELD, State.CANCELLED, State.AWAITING}) | _SETTLED | _AGAIN,
+    State.PARKED: frozenset({State.AUTHORISED, State.UNKNOWN, State.HELD, State.CANCELLED, State.AWAITING})
+    | _SETTLED
+    | _AGAIN,
     State.HELD: frozenset({State.AUTHORISED, State.PARKED, State.CANCELLED, State.AWAITING}) | _SETTLED | _AGAIN,
     State.ACCEPTED: frozenset(),
     State.PARTIALLY_ACCEPTED: frozenset(),

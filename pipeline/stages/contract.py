@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -16,11 +16,12 @@ from pipeline.broker.port import Exchange as Door
 from pipeline.channels.contract import Channel
 from pipeline.gateway.exchange import Exchange, Request
 from pipeline.ledger.session import Ledger
-from pipeline.lodgment.failures import Failure
-from pipeline.lodgment.lodgment import Lodgment
+from pipeline.lodgment.failures import Failure, FailureClass, Party
+from pipeline.lodgment.lodgment import WORKER_LOST, Lodgment
 from pipeline.lodgment.references import Ids
 from pipeline.lodgment.shares import SharePolicy
 from pipeline.lodgment.states import NEXT_STEP, Step
+from pipeline.lodgment.sweeping import Swept
 from pipeline.protocol.credential import Credential
 from pipeline.telemetry import Metrics
 
@@ -110,12 +111,30 @@ class Context:
             self.metrics.unknown_fault(channel, failure.code)
             log.warning("fault.unknown", channel=channel, code=failure.code, kind=failure.kind, detail=failure.detail)
 
+    def tell_swept(self, swept: Collection[Swept]) -> None:
+        """Raise the alarm over what a sweep put right: a metric by kind, and one log event for each kind."""
+        now = self.clock()
+        for one in swept:
+            age = max(0.0, (now - one.oldest).total_seconds())
+            self.metrics.stuck(one.kind, one.count)
+            log.warning("sweep.acted", kind=one.kind, count=one.count, oldest_seconds=round(age))
+
     def new_id(self) -> UUID:
         return self.ids.new(self.clock(), os.urandom(10))
 
     def spread(self) -> float:
         """A number in [0, 1) that keeps a crowd of waiting lodgments from returning in the same instant."""
         return random.random()  # noqa: S311  - not a secret
+
+
+WORKER_IS_LOST = Failure(
+    FailureClass.UNKNOWN,
+    WORKER_LOST,
+    "",
+    "The transport worker stopped while the request was under way. It is resubmitted under the same reference.",
+    Party.NOBODY,
+)
+"""What becomes of an attempt that nobody will complete."""
 
 
 def onward(lodgment: Lodgment) -> Outgoing:

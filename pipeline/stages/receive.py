@@ -13,7 +13,17 @@ from pipeline.broker.messages import outcome_event, refusal_event
 from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.contract import Channel, Prepared
 from pipeline.gateway.documents import DocumentStore
-from pipeline.ledger import artifacts, lane_history, lodgments, outcomes, payees, quarantine, shares, software_ids
+from pipeline.ledger import (
+    artifacts,
+    identity,
+    lane_history,
+    lodgments,
+    outcomes,
+    payees,
+    quarantine,
+    shares,
+    software_ids,
+)
 from pipeline.ledger.artifacts import AT_ONCE, NewArtifact
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.quarantine import Quarantined
@@ -80,8 +90,10 @@ class Receive:
         self._credential = credential
         self._product = product
         self._at_once = at_once
+        self._ledger_id: UUID | None = None
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
+        ledger_id = await self._identity()
         rest = deque(batch)
         while rest:
             portion: list[Delivery] = []
@@ -91,7 +103,7 @@ class Receive:
             while rest and held < self._at_once:
                 portion.append(delivery := rest.popleft())
                 try:
-                    one = await self._take(delivery)
+                    one = await self._take(delivery, ledger_id)
                     held += len(one.prepared.content)
                     if not one.same_as(taken.setdefault(one.job.job_id, one).lodgment):
                         raise _conflict(one.job.job_id)
@@ -99,7 +111,14 @@ class Receive:
                     refused.append(_Refused(delivery, error))
             yield Settled(tuple(portion), tuple(await self._store(taken, refused)))
 
-    async def _take(self, delivery: Delivery) -> _Taken:
+    async def _identity(self) -> UUID:
+        """The ledger's own id, which references are derived from: it never changes."""
+        if self._ledger_id is None:
+            async with self._context.ledger.transaction(read_only=True) as tx:
+                self._ledger_id = (await identity.read(tx)).id
+        return self._ledger_id
+
+    async def _take(self, delivery: Delivery, ledger_id: UUID) -> _Taken:
         job = read_job(delivery.body)
         try:
             channel = self._channel(job)
@@ -112,7 +131,7 @@ class Receive:
             carried = unused_id(job) if whose is None else None
         except JobRefusedError as error:
             raise JobRefusedError(error.code, error.problems, job.job_id) from error
-        row = self._row(job, job.content_digest(sha256), prepared, carried)
+        row = self._row(job, job.content_digest(sha256), prepared, carried, ledger_id)
         return _Taken(delivery, job, row, prepared, whose)
 
     def _prepare(self, channel: Channel, job: LodgmentJob) -> tuple[Prepared, str]:
@@ -132,12 +151,14 @@ class Receive:
             known = ", ".join(sorted(self._context.channels))
             raise JobRefusedError("job.channel", (f"channel: unknown; this pipeline has {known}",)) from None
 
-    def _row(self, job: LodgmentJob, digest: str, prepared: Prepared, software_id: str | None) -> Lodgment:
+    def _row(
+        self, job: LodgmentJob, digest: str, prepared: Prepared, software_id: str | None, ledger_id: UUID
+    ) -> Lodgment:
         now = self._context.clock()
         lodgment_id = self._context.new_id()
         received = Lodgment(
             id=lodgment_id,
-            reference=message_reference_number(lodgment_id),
+            reference=message_reference_number(ledger_id, self._context.environment, job.sender.id, job.job_id),
             job_id=job.job_id,
             content_digest=digest,
             channel=job.channel,

@@ -2,39 +2,34 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 import structlog
 
+from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Outgoing
-from pipeline.ledger import attempts, holds, lanes, lodgments, shares
+from pipeline.ledger import attempts, holds, lanes, lodgments, shares, sweeps
 from pipeline.ledger.session import Tx
-from pipeline.lodgment.failures import Failure, FailureClass, Party
 from pipeline.lodgment.holds import HoldState, let_go
 from pipeline.lodgment.lodgment import (
     LANE_TURN,
     OPERATOR_RELEASED,
     OUTCOME_LATE,
     POLL_DUE,
-    WORKER_LOST,
     Lodgment,
     Reason,
 )
 from pipeline.lodgment.states import NEXT_STEP, WAITING, State, Step
-from pipeline.stages.contract import Context, onward, to_step
+from pipeline.lodgment.sweeping import NOTED_EVERY, SweepKind, Swept
+from pipeline.stages.contract import WORKER_IS_LOST, Context, onward, to_step
 from pipeline.stages.turns import look_again_at
 
 log = structlog.get_logger(__name__)
 
 _HOLDS_AT_ONCE = 10
-
-_WORKER_LOST = Failure(
-    FailureClass.UNKNOWN,
-    WORKER_LOST,
-    "",
-    "The transport worker stopped while the request was under way. It is resubmitted under the same reference.",
-    Party.NOBODY,
-)
+_KINDS = (SweepKind.LEASE_OVER, SweepKind.MESSAGE_LOST, SweepKind.QUARANTINE_UNHELD)
+"""What the due times tell; the other kinds are looked for by `stages.sweep`."""
 
 
 class Reschedule:
@@ -43,6 +38,7 @@ class Reschedule:
     def __init__(self, context: Context, batch_size: int) -> None:
         self._context = context
         self._batch_size = batch_size
+        self._noted_at: datetime | None = None
 
     async def sweep(self) -> list[Outgoing]:
         """The messages for one batch of due lodgments; publish them. Empty when nothing is due.
@@ -56,8 +52,12 @@ class Reschedule:
             waiting = [row for row in due if row.state in WAITING]
             blocked = await self._still_blocked(tx, waiting)
             publications += await self._wake(tx, [row for row in waiting if row.id not in blocked])
-            publications += await self._repeat(tx, [row for row in due if row.state in NEXT_STEP])
-            publications += await self._take_over(tx, [row for row in due if row.state is State.SENDING])
+            repeated, stuck = await self._repeat(tx, [row for row in due if row.state in NEXT_STEP])
+            taken_over, lost = await self._take_over(tx, [row for row in due if row.state is State.SENDING])
+            publications += repeated + taken_over
+            swept = _together(stuck + lost)
+            await self._note(tx, now, swept)
+        self._context.tell_swept(swept)
         if due or publications:
             log.info("reschedule.completed", due=len(due), published=len(publications))
         return publications
@@ -114,29 +114,59 @@ class Reschedule:
         due_at = self._context.clock() + self._context.timing.stuck_after
         return row.moved(target, due_at=due_at, reason=reason)
 
-    async def _repeat(self, tx: Tx, stuck: Sequence[Lodgment]) -> list[Outgoing]:
-        """A step did not move these in time: their messages may be lost. Handling one twice is harmless."""
-        if not stuck:
-            return []
-        log.warning("reschedule.stuck", lodgments=[str(row.id) for row in stuck[:10]], count=len(stuck))
-        await lodgments.postpone(
-            tx, [row.id for row in stuck], self._context.clock() + self._context.timing.stuck_after
-        )
-        return [onward(row) for row in stuck]
+    async def _repeat(self, tx: Tx, stuck: Sequence[Lodgment]) -> tuple[list[Outgoing], list[Swept]]:
+        """A step did not move these in time: their messages may be lost. Handling one twice is harmless.
 
-    async def _take_over(self, tx: Tx, sending: Sequence[Lodgment]) -> list[Outgoing]:
+        Where the message is in quarantine, handling it again would only end there again: these are held.
+        """
+        if not stuck:
+            return [], []
+        now = self._context.clock()
+        reasons = await sweeps.quarantined(tx, [row.id for row in stuck])
+        moves = [(row, row.moved(State.HELD, reason=reasons[row.id])) for row in stuck if row.id in reasons]
+        won = await lodgments.move(tx, moves)
+        held = [after for _, after in moves if after.id in won]
+        lost = [row for row in stuck if row.id not in reasons]
+        await lodgments.postpone(tx, [row.id for row in lost], now + self._context.timing.stuck_after)
+        swept = self._swept(SweepKind.MESSAGE_LOST, lost) + self._swept(
+            SweepKind.QUARANTINE_UNHELD, [row for row, after in moves if after.id in won]
+        )
+        return [onward(row) for row in lost] + [outcome_event(row, (), now) for row in held], swept
+
+    async def _take_over(self, tx: Tx, sending: Sequence[Lodgment]) -> tuple[list[Outgoing], list[Swept]]:
         """Leases that ended: the reply is stored and only unread, or nobody will ever know what became of the bytes."""
         if not sending:
-            return []
+            return [], []
         now = self._context.clock()
         known = await attempts.load(tx, [row.attempt_id for row in sending if row.attempt_id is not None])
-        lost = [
-            replace(attempt, finished_at=now, failure=_WORKER_LOST)
+        lost = {
+            attempt.lodgment_id: replace(attempt, finished_at=now, failure=WORKER_IS_LOST)
             for attempt in known.values()
             if attempt.finished_at is None
-        ]
-        await attempts.finish(tx, lost)
-        for attempt in lost:
+        }
+        await attempts.finish(tx, list(lost.values()))
+        for attempt in lost.values():
             log.warning("reschedule.worker_lost", lodgment=str(attempt.lodgment_id), attempt=attempt.number)
         await lodgments.postpone(tx, [row.id for row in sending], now + self._context.timing.stuck_after)
-        return [to_step(Step.RECORD, row, row.attempt_id) for row in sending]
+        swept = self._swept(SweepKind.LEASE_OVER, [row for row in sending if row.id in lost])
+        swept += self._swept(SweepKind.MESSAGE_LOST, [row for row in sending if row.id not in lost])
+        return [to_step(Step.RECORD, row, row.attempt_id) for row in sending], swept
+
+    def _swept(self, kind: SweepKind, rows: Sequence[Lodgment]) -> list[Swept]:
+        due = [row.due_at for row in rows if row.due_at is not None]
+        return [Swept(kind, len(rows), min(due))] if due else []
+
+    async def _note(self, tx: Tx, now: datetime, swept: Sequence[Swept]) -> None:
+        """Note that these sweeps ran: always when they found something, else now and then."""
+        if swept or self._noted_at is None or abs(now - self._noted_at) >= NOTED_EVERY:
+            await sweeps.note(tx, _KINDS, now, swept)
+            self._noted_at = now
+
+
+def _together(swept: Sequence[Swept]) -> list[Swept]:
+    """One for each kind."""
+    by_kind: dict[SweepKind, Swept] = {}
+    for one in swept:
+        before = by_kind.get(one.kind, replace(one, count=0))
+        by_kind[one.kind] = Swept(one.kind, before.count + one.count, min(before.oldest, one.oldest))
+    return list(by_kind.values())

@@ -124,7 +124,7 @@ class Submit:
 
     async def _replacements(self, tx: Tx, rows: Sequence[Lodgment]) -> dict[UUID, Lodgment]:
         """Full file replacements that must wait, or must not go at all."""
-        asking = [row for row in rows if row.facts.get("replaces") and row.sent_at is None]
+        asking = [row for row in rows if row.facts.get("replaces") and row.sent_at is None and row.doubted_at is None]
         stopped: dict[UUID, Lodgment] = {}
         now = self._context.clock()
         history = await lane_history.before(tx, asking)

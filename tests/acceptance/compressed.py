@@ -27,7 +27,7 @@ from pipeline.ledger.tables import ArtifactKind, TokenState, lodgment, security_
 from pipeline.ledger.token_rows import seal_secrets
 from pipeline.lodgment.decisions import Closedown, RetryPolicy
 from pipeline.lodgment.lodgment import Lodgment
-from pipeline.lodgment.references import Ids, TokenKeyHash, message_reference_number
+from pipeline.lodgment.references import Ids, MessageReferenceNumber, TokenKeyHash
 from pipeline.lodgment.states import State, Step
 from pipeline.protocol.credential import Credential
 from pipeline.stages.contract import Context, Stage, Timing, onward
@@ -126,7 +126,7 @@ class Compressed:
 
     def _new(self, prepared: Prepared) -> Lodgment:
         lodgment_id = self._context.new_id()
-        reference = message_reference_number(lodgment_id)
+        reference = MessageReferenceNumber(str(lodgment_id))
         # Most answers come within an hour of open time, some after a day and more.
         hours = self._chance.choices((0.1, 0.5, 1.0, 30.0), (700, 200, 96, 4))[0] * self._chance.random()
         self.agency.outcome_after[reference] = timedelta(hours=hours)

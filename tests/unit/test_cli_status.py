@@ -10,7 +10,9 @@ from pipeline.interfaces.cli.screen import shown, span
 from pipeline.interfaces.cli.status import Overview, rendered
 from pipeline.ledger.backlog import Overdue
 from pipeline.ledger.reports import StateCount
+from pipeline.ledger.sweeps import SweepNote
 from pipeline.lodgment.states import State
+from pipeline.lodgment.sweeping import SweepKind
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 QUIET = Overview(
@@ -42,6 +44,24 @@ def test_status_says_when_nobody_takes_what_is_due() -> None:
     assert "LATE" not in text_of(QUIET)
     late = replace(QUIET, overdue=Overdue(7, NOW - timedelta(minutes=90)))
     assert "LATE: 7 should have gone on up to 1 h 30 min ago: is a scheduler running?" in text_of(late)
+
+
+def test_status_says_when_nobody_looks_for_what_is_stuck() -> None:
+    ran = tuple(SweepNote(kind, NOW - timedelta(seconds=30), None, None, None, 0) for kind in SweepKind)
+    assert "SWEEP" not in text_of(replace(QUIET, sweeps=ran, made_at=NOW - timedelta(days=9)))
+    assert "SWEEP" not in text_of(replace(QUIET, made_at=NOW - timedelta(seconds=30)))
+    [gone, *others] = ran
+    stopped = (replace(gone, last_run_at=NOW - timedelta(hours=2)), *others)
+    told = text_of(replace(QUIET, sweeps=stopped, made_at=NOW - timedelta(days=9)))
+    assert f"SWEEP: nobody has looked for stuck lodgments ({gone.kind}) for 2 h 0 min: start a scheduler" in told
+    assert "SWEEP" not in text_of(replace(QUIET, sweeps=stopped, at_work=False))
+
+
+def test_status_shows_for_an_hour_what_a_sweep_put_right() -> None:
+    note = SweepNote(SweepKind.LEASE_OVER, NOW, None, NOW - timedelta(minutes=5), 3, 12)
+    shown_now = text_of(replace(QUIET, sweeps=(note,)))
+    assert "SWEEP: lease.over: 3 found stuck and put right 5 min ago, 12" in shown_now
+    assert "put right" not in text_of(replace(QUIET, sweeps=(replace(note, last_acted_at=NOW - timedelta(hours=2)),)))
 
 
 def test_status_says_when_nothing_runs_here() -> None:

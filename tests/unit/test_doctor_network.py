@@ -12,10 +12,11 @@ from pipeline.gateway.probe import Fault, Handshake, Probe
 from pipeline.interfaces.cli.doctor.catalogue import MEANING, Check
 from pipeline.interfaces.cli.doctor.line import PERMITTERS, RENEWERS, Role, Verdict, failed, passed, roles_of
 from pipeline.interfaces.cli.doctor.network import Endpoint, Reached, judge_clock, judge_reach, judge_tls
-from pipeline.interfaces.cli.doctor.servers import judge_broker, judge_database, judge_environment
+from pipeline.interfaces.cli.doctor.servers import judge_broker, judge_database, judge_environment, judge_sweeps
 from pipeline.interfaces.cli.doctor.talks import judge_agency_answer, judge_sts_answer
 from pipeline.ledger.inspection import DatabaseView
 from pipeline.lodgment.failures import Failure, FailureClass, Party
+from pipeline.lodgment.sweeping import SweepKind
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 MOMENT = timedelta(milliseconds=20)
@@ -117,6 +118,15 @@ def test_any_answer_but_gone_shows_that_the_token_service_is_there(status: int, 
 @pytest.mark.parametrize(("status", "verdict"), [(200, Verdict.PASS), (403, Verdict.WARN), (404, Verdict.WARN)])
 def test_an_agency_that_does_not_describe_its_service_is_a_warning(status: int, verdict: Verdict) -> None:
     assert judge_agency_answer("https://m2m.example/x?wsdl", status, MOMENT).verdict is verdict
+
+
+def test_sweeps_that_nobody_runs_are_a_warning() -> None:
+    ran = dict.fromkeys(SweepKind, NOW - timedelta(minutes=1))
+    assert judge_sweeps(ran, NOW - timedelta(days=9), NOW).verdict is Verdict.PASS
+    assert judge_sweeps({}, NOW - timedelta(minutes=1), NOW).verdict is Verdict.PASS
+    line = judge_sweeps({}, NOW - timedelta(days=9), NOW)
+    assert line.verdict is Verdict.WARN
+    assert "for 9 d 0 h nobody has looked for: attempt.open" in line.found
 
 
 DATABASE = DatabaseView("PostgreSQL", "17.2 (Debian)", "0001", (), (), timedelta(0), MOMENT)

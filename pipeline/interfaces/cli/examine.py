@@ -50,7 +50,7 @@ async def examine(
             result.bad.append(one)
         else:
             try:
-                digest = _checked(one.job, channels, documents)
+                digest = checked_digest(one.job, channels, documents)
                 first = result.digests.setdefault(one.job.job_id, digest)
                 if first != digest:
                     raise _conflict(result.jobs[one.job.job_id])
@@ -62,8 +62,12 @@ async def examine(
     return result
 
 
-def _checked(job: LodgmentJob, channels: Mapping[str, Channel], documents: DocumentStore) -> str:
-    """The job's content digest, once its document has passed."""
+def checked_digest(job: LodgmentJob, channels: Mapping[str, Channel], documents: DocumentStore) -> str:
+    """The job's content digest, once its document has passed.
+
+    Raises:
+        JobRefusedError: why the intake would refuse it.
+    """
     channel = channels.get(job.channel)
     if channel is None:
         known = ", ".join(sorted(channels))

@@ -1,10 +1,12 @@
-"""From what a person types to the one lodgment that they mean."""
+"""From what a person types to the one lodgment, or message in quarantine, that they mean."""
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from pipeline.lodgment.errors import RefusedError
 
 if TYPE_CHECKING:
+    from pipeline.ledger.quarantine import Quarantined
     from pipeline.ledger.session import Tx
     from pipeline.lodgment.lodgment import Lodgment
 
@@ -25,3 +27,21 @@ async def the_lodgment(tx: "Tx", text: str) -> "Lodgment":
         ids = ", ".join(str(one.id) for one in found)
         raise RefusedError("lodgment.several", f"{text!r} fits several lodgments, give more of the id: {ids}")
     return found[0]
+
+
+async def the_item(tx: "Tx", which: str) -> "Quarantined":
+    """The message with this id.
+
+    Raises:
+        RefusedError: `quarantine.none`.
+    """
+    from pipeline.ledger import quarantine
+
+    try:
+        wanted = UUID(which)
+    except ValueError as error:
+        raise RefusedError("quarantine.none", f"{which!r} is no id; `lodge quarantine list` shows the ids") from error
+    item = await quarantine.read(tx, wanted)
+    if item is None:
+        raise RefusedError("quarantine.none", f"nothing in quarantine has the id {which}; see `lodge quarantine list`")
+    return item

@@ -90,7 +90,7 @@ def release(
     once the agency does not refuse that one for the same reason.
     """
     settings = settings_of(context)
-    _require_reason(reason)
+    require_reason(reason)
     scopes = {"employer": employer, "agent": agent, "credential": credential, "channel": channel}
     wanted = _wanted(ids, held_for, scopes)
     released = asyncio.run(_release(settings, wanted, reason))
@@ -111,7 +111,7 @@ def cancel(
     Once a single byte may have left, the agency may have it, and only its answer can settle the lodgment.
     """
     settings = settings_of(context)
-    _require_reason(reason)
+    require_reason(reason)
     row = asyncio.run(_cancel(settings, which, reason))
     stdout().print(f"Cancelled: {row.id} (job {row.job_id}).")
 
@@ -140,8 +140,18 @@ def cancelled(row: "Lodgment", moment: datetime, who: str, why: str) -> "Lodgmen
         raise RefusedError(
             "cancel.sent", f"{text}; its state is {row.state}, `lodge explain {row.id}` says what follows"
         )
+    if row.doubted_at is not None:
+        raise _in_doubt(row, row.doubted_at)
     reason = Reason("operator.cancelled", f"Cancelled by {who}: {why}", Party.NOBODY)
     return replace(row.moved(State.CANCELLED, reason=reason), finished_at=moment)
+
+
+def _in_doubt(row: "Lodgment", restored_at: datetime) -> RefusedError:
+    text = (
+        f"{row.id}: the ledger was restored at {restored_at:%Y-%m-%d %H:%M:%S}Z from a copy that does not show what was"
+        " sent since: the agency may have it, so it cannot be cancelled"
+    )
+    return RefusedError("cancel.doubted", text)
 
 
 def _wanted(ids: Sequence[str] | None, code: str | None, scopes: Mapping[str, str | None]) -> Wanted:
@@ -173,7 +183,7 @@ async def _release(settings: "Settings", wanted: Wanted, why: str) -> Released:
         while wanted.code is not None:
             async with ledger.transaction() as tx:
                 rows = await backlog.held_for(tx, wanted.code, _BATCH)
-                total += Released(await _write_released(tx, rows, why))
+                total += Released(await write_released(tx, rows, why))
             if not rows:
                 break
     if not total.holds and not total.now:
@@ -192,7 +202,7 @@ async def _release_ids(tx: "Tx", ids: Sequence[str], why: str) -> Released:
         found = await holds.load(tx, hold_id)
         if found is not None:
             await holds.change(tx, [_tried_with(found, row)])
-    return Released(await _write_released(tx, rows, why))
+    return Released(await write_released(tx, rows, why))
 
 
 async def _release_holds(tx: "Tx", wanted: Wanted, why: str) -> Released:
@@ -206,7 +216,7 @@ async def _release_holds(tx: "Tx", wanted: Wanted, why: str) -> Released:
         kept = await holds.count(tx, found.id)
         changed = _tried_with(found, rows[0]) if rows else replace(found, state=HoldState.ENDED, canary_id=None)
         await holds.change(tx, [changed])
-        total += Released(await _write_released(tx, rows, why), max(0, kept - 1), 1)
+        total += Released(await write_released(tx, rows, why), max(0, kept - 1), 1)
     return total
 
 
@@ -216,16 +226,28 @@ def _tried_with(found: "Hold", row: "Lodgment") -> "Hold":
     return replace(found, state=HoldState.PROBING, canary_id=row.id, released_at=now(), released_by=operator())
 
 
-async def _write_released(tx: "Tx", rows: "Sequence[Lodgment]", why: str) -> int:
+async def write_released(tx: "Tx", rows: "Sequence[Lodgment]", why: str) -> int:
+    """Release these lodgments, and note who did it and why; how many."""
+    from pipeline.ledger import quarantine
+    from pipeline.ledger.quarantine import Fate, Settling
+
     moment, who = now(), operator()
-    return await _write(tx, "release", [(row, released(row, moment, who, why)) for row in rows], why)
+    count = await _write(tx, "release", [(row, released(row, moment, who, why)) for row in rows], why)
+    # What is in quarantine of them was why they were held; left there, it would have them held again.
+    await quarantine.settle_of(tx, [row.id for row in rows], Settling(Fate.RELEASED, who, why, moment))
+    return count
 
 
 async def _cancel(settings: "Settings", which: str, why: str) -> "Lodgment":
-    from pipeline.ledger import lanes, lodgments
+    from pipeline.ledger import identity, lanes, lodgments
+    from pipeline.lodgment.recovery import DOUBTFUL_FOR
 
     async with opened_ledger(settings) as ledger, ledger.transaction() as tx:
         row = await the_lodgment(tx, which)
+        restored_at = (await identity.read(tx)).restored_at
+        if restored_at is not None and restored_at <= row.received_at < restored_at + DOUBTFUL_FOR:
+            # It may have been taken in and sent before, in the part of the ledger that is lost.
+            raise _in_doubt(row, restored_at)
         await lanes.lock(tx, lanes.keys_of([row]))
         await _write(tx, "cancel", [(row, cancelled(row, now(), operator(), why))], why)
         # Whoever waited for this one in its lane looks now.
@@ -253,6 +275,11 @@ async def _write(tx: "Tx", action: str, moves: "Sequence[tuple[Lodgment, Lodgmen
     return len(moves)
 
 
-def _require_reason(reason: str) -> None:
+def require_reason(reason: str) -> None:
+    """See that a deed says why.
+
+    Raises:
+        ConfigurationError: `operator.reason`.
+    """
     if not reason.strip():
         raise ConfigurationError("operator.reason", "--reason: must say why, it is kept with the deed")

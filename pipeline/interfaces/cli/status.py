@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from pipeline.interfaces.cli.session import now, opened_ledger, settings_of, som
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
 from pipeline.lodgment.holds import WAVE, WAVE_WITHIN
 from pipeline.lodgment.states import FINAL, State
+from pipeline.lodgment.sweeping import missing
 from pipeline.lodgment.watching import Lateness
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.ledger.holds import Standing
     from pipeline.ledger.lanes import Blocked
     from pipeline.ledger.reports import StateCount
+    from pipeline.ledger.sweeps import SweepNote
     from pipeline.ledger.watch import Late
     from pipeline.settings import Settings
 
@@ -35,6 +38,8 @@ _LATENESS = {
 }
 _LATE = timedelta(minutes=1)
 """A scheduler sweeps twice a second: what is due for so long is looked after by nobody."""
+_TOLD_FOR = timedelta(hours=1)
+"""How long what a sweep put right is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,10 @@ class Overview:
     queues: dict[str, int] | None
     broker: str
     at_work: bool | None
+    sweeps: "Sequence[SweepNote]" = ()
+    """What looks for stuck lodgments, as far as it ever ran."""
+    made_at: datetime | None = None
+    """When this ledger was made: from then on somebody should sweep."""
 
 
 def register(app: typer.Typer) -> None:
@@ -95,7 +104,7 @@ def _watch(console: Console, settings: "Settings", days: int, due_within: int) -
 
 async def look(settings: "Settings", days: int, due_within: int) -> Overview:
     """Ask the ledger, and the broker if there is one to ask."""
-    from pipeline.ledger import backlog, holds, lanes, quarantine, reports, watch
+    from pipeline.ledger import backlog, holds, identity, lanes, quarantine, reports, sweeps, watch
 
     moment = now()
     async with opened_ledger(settings) as ledger, ledger.transaction(read_only=True) as tx:
@@ -108,6 +117,8 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         wave = await holds.employers_since(tx, moment - WAVE_WITHIN)
         late = await watch.late(tx)
         quarantined = await quarantine.count(tx)
+        noted = await sweeps.notes(tx)
+        made_at = (await identity.read(tx)).made_at
     queues, broker = await _queues(settings)
     return Overview(
         environment=settings.environment,
@@ -124,6 +135,8 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         queues=queues,
         broker=broker,
         at_work=somebody_at_work(settings),
+        sweeps=tuple(noted.values()),
+        made_at=made_at,
     )
 
 
@@ -231,10 +244,28 @@ def _lines(view: Overview) -> list[str]:
     if view.overdue.count and view.overdue.since is not None:
         late = span(view.at - view.overdue.since)
         lines.append(f"LATE: {view.overdue.count} should have gone on up to {late} ago: is a scheduler running?")
+    lines += _sweep_lines(view)
     if view.at_work is False and any(one.state not in FINAL | {State.HELD} for one in view.states):
         lines.append("Nothing is running here: `lodge run` goes on with what is open.")
     if view.queues is None and view.at_work is None:
         lines.append(f"BROKER: {view.broker}.")
+    return lines
+
+
+def _sweep_lines(view: Overview) -> list[str]:
+    lines = [
+        f"SWEEP: {one.kind}: {one.last_count} found stuck and put right {span(view.at - one.last_acted_at)} ago,"
+        f" {one.acted} in all: see `A sweep alarm` in the operations manual."
+        for one in view.sweeps
+        if one.last_acted_at is not None and view.at - one.last_acted_at < _TOLD_FOR
+    ]
+    gone = missing({one.kind: one.last_run_at for one in view.sweeps}, view.made_at or view.at, view.at)
+    if gone and view.at_work is not False:
+        since = span(view.at - min(gone.values()))
+        lines.append(
+            f"SWEEP: nobody has looked for stuck lodgments ({', '.join(sorted(gone))}) for {since}: start a scheduler,"
+            " `lodge worker scheduler`."
+        )
     return lines
 
 

@@ -3,10 +3,12 @@ from datetime import timedelta
 from pathlib import Path
 
 from pipeline.ledger import quarantine
-from pipeline.ledger.quarantine import Quarantined
+from pipeline.ledger.quarantine import Fate, Quarantined, Settling
 from pipeline.ledger.session import Ledger
 from tests.doubles.lodgments import NOW, fresh_id
 from tests.integration.ledger.samples import SOON, on_disk
+
+GONE = Settling(Fate.DISCARDED, "ana@desk", "looked at", SOON)
 
 
 def _bad_message(minutes: int = 0) -> Quarantined:
@@ -57,12 +59,14 @@ async def test_lists_the_newest_first_without_bodies_until_they_are_put_back(led
     async with ledger.transaction() as tx:
         await quarantine.add(tx, items)
         assert await quarantine.list_(tx, 2) == [replace(items[2], body=b""), replace(items[1], body=b"")]
-        assert await quarantine.release(tx, items[2].id, SOON)
-        assert not await quarantine.release(tx, items[2].id, SOON)
-        assert not await quarantine.release(tx, fresh_id(), SOON)
+        assert await quarantine.settle(tx, items[2].id, GONE)
+        assert not await quarantine.settle(tx, items[2].id, GONE)
+        assert not await quarantine.settle(tx, fresh_id(), GONE)
         assert [item.id for item in await quarantine.list_(tx, 9)] == [items[1].id, items[0].id]
         released, *_ = await quarantine.list_(tx, 9, released=True)
-        assert released == replace(items[2], body=b"", released_at=SOON)
+        assert released == replace(
+            items[2], body=b"", released_at=SOON, fate=Fate.DISCARDED, fate_by="ana@desk", fate_reason="looked at"
+        )
         assert await quarantine.count(tx) == 2
 
 

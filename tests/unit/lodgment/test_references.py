@@ -1,8 +1,8 @@
 """References: unique, ordered by time, and token keys that never stand for each other."""
 
-import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -28,10 +28,31 @@ def test_ids_of_a_later_millisecond_sort_later(moment: datetime, one: bytes, oth
     assert earliest_id(moment) <= uuid7(moment, one)
 
 
-def test_a_reference_fits_the_agency_and_is_unique() -> None:
-    references = {message_reference_number(uuid7(NOW, os.urandom(10))) for _ in range(10_000)}
-    assert len(references) == 10_000
-    assert all(len(reference) <= 50 for reference in references)
+LEDGER = UUID("0f7d1f63-3a54-4f0e-9d3e-0d4f5c1b2a39")
+
+
+def test_a_job_has_the_same_reference_however_often_it_is_taken_in() -> None:
+    known = "00ec2662-09a3-8c12-aad4-a5e06e0283a8"
+    assert message_reference_number(LEDGER, "evte", "12345", "payrun:000042") == known
+    assert message_reference_number(LEDGER, "evte", "12345", "payrun:000042") == known
+
+
+def test_each_part_of_a_job_and_its_ledger_makes_another_reference() -> None:
+    made = {
+        message_reference_number(LEDGER, "evte", "1", "23"),
+        message_reference_number(LEDGER, "evte", "12", "3"),
+        message_reference_number(LEDGER, "evte1", "", "23"),
+        message_reference_number(LEDGER, "production", "1", "23"),
+        message_reference_number(UUID(int=LEDGER.int + 1), "evte", "1", "23"),
+    }
+    assert len(made) == 5
+
+
+def test_references_are_unique_valid_uuids_that_fit_the_agencies() -> None:
+    references = [message_reference_number(LEDGER, "evte", "12345", f"job-{number}") for number in range(10_000)]
+    assert len(set(references)) == 10_000
+    assert all(len(reference) == 36 for reference in references)  # ASIC takes 1 to 50 characters
+    assert {(UUID(one).version, UUID(one).variant) for one in references} == {(8, "specified in RFC 4122")}
 
 
 KEY = TokenKey("evte", "https://sts", "https://rp", "ABRD:1_x", "11000002568", "0000000011", ("a", "b"), 512)

@@ -56,6 +56,8 @@ def test_a_move_that_the_table_lacks_is_a_defect() -> None:
 def test_what_was_sent_once_cannot_be_cancelled() -> None:
     with pytest.raises(IllegalTransitionError, match="was sent"):
         lodgment(State.PARKED, sent_at=NOW).moved(State.CANCELLED)
+    with pytest.raises(IllegalTransitionError, match="may have been sent"):
+        lodgment(State.PARKED, doubted_at=NOW).moved(State.CANCELLED)
     assert lodgment(State.PARKED).moved(State.CANCELLED).state is State.CANCELLED
 
 

@@ -39,6 +39,7 @@ class Check(StrEnum):
     PARTITIONS = "database.partitions"
     LEDGER_KEY = "database.master_key"
     LEDGER_ENVIRONMENT = "database.environment"
+    SWEEPS = "database.sweeps"
     BROKER = "broker.connect"
     TOPOLOGY = "broker.topology"
     QUEUES = "broker.queues"
@@ -84,6 +85,7 @@ MEANING: Mapping[Check, str] = {
     Check.PARTITIONS: "Next month's rows go to the default partition: nothing is lost; moving them costs time.",
     Check.LEDGER_KEY: "Documents in the ledger were sealed under a master key that is not at hand.",
     Check.LEDGER_ENVIRONMENT: "What waits in this ledger would go to another environment's agency.",
+    Check.SWEEPS: "What is stuck or due stays where it is, and nobody is told.",
     Check.BROKER: "No step is told of its work: lodgments wait in the ledger, new jobs wait with their producer.",
     Check.TOPOLOGY: "Nothing can be pushed where no queue is; on queues declared otherwise no worker starts.",
     Check.QUEUES: "Messages that no worker could handle, or a backlog that nobody takes.",

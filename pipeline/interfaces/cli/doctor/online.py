@@ -74,7 +74,7 @@ async def _ledger(visit: Visit, found: list[Line]) -> list[Line]:
         return []
     if any(line.check is Check.MIGRATIONS and line.verdict is Verdict.FAIL for line in found):
         return skipped_all(OF_LEDGER, f"needs {Check.MIGRATIONS}")
-    more = await visit.within(_DATABASE, servers.ledger_lines(visit.settings, visit.master_keys))
+    more = await visit.within(_DATABASE, servers.ledger_lines(visit.settings, visit.master_keys, now()))
     return silent(OF_LEDGER[0], Role.DATABASE, OF_LEDGER[1:]) if more is None else more
 
 

@@ -1,7 +1,7 @@
 """The ledger's database and the broker, looked at without changing either."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from pipeline.broker.inspection import BrokerView
@@ -10,16 +10,17 @@ from pipeline.broker.topology import Topology
 from pipeline.interfaces.cli.doctor.catalogue import Check
 from pipeline.interfaces.cli.doctor.line import Line, Role, failed, passed, skipped, warned
 from pipeline.interfaces.cli.screen import span
-from pipeline.ledger import artifacts, lodgments
+from pipeline.ledger import artifacts, identity, lodgments, sweeps
 from pipeline.ledger.inspection import DatabaseView, database_file
 from pipeline.ledger.inspection import inspect as inspect_database
 from pipeline.ledger.session import Ledger
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.errors import ConfigurationError, PipelineError
+from pipeline.lodgment.sweeping import SweepKind, missing
 from pipeline.settings import Settings
 
 OF_DATABASE = (Check.DATABASE, Check.DATABASE_CLOCK, Check.MIGRATIONS, Check.PARTITIONS)
-OF_LEDGER = (Check.LEDGER_KEY, Check.LEDGER_ENVIRONMENT)
+OF_LEDGER = (Check.LEDGER_KEY, Check.LEDGER_ENVIRONMENT, Check.SWEEPS)
 OF_BROKER = (Check.BROKER, Check.TOPOLOGY, Check.QUEUES, Check.ALARM)
 
 _SKEW_TOLD = timedelta(seconds=5)
@@ -89,8 +90,8 @@ def _database_clock(skew: timedelta | None) -> Line:
     return warned(Check.DATABASE_CLOCK, found, fix, Role.OPERATOR, Role.DATABASE, measured={"skew_seconds": seconds})
 
 
-async def ledger_lines(settings: Settings, keys: tuple[bytes, ...]) -> list[Line]:
-    """Whether the master key opens what is stored, and whether it is this environment's ledger."""
+async def ledger_lines(settings: Settings, keys: tuple[bytes, ...], moment: datetime) -> list[Line]:
+    """Whether the master key opens what is stored, whether it is this environment's ledger, and who looks after it."""
     if not keys:
         return [skipped(one, f"needs {Check.MASTER_KEY}") for one in OF_LEDGER]
     ledger = Ledger(settings.ledger(), Vault(keys), pool_size=1)
@@ -104,12 +105,17 @@ async def ledger_lines(settings: Settings, keys: tuple[bytes, ...]) -> list[Line
             except ConfigurationError as error:
                 fix = "Put the key that is missing back into master_key_file, below the newest one."
                 key_line = failed(Check.LEDGER_KEY, f"{error} [{error.code}]", fix, Role.OPERATOR)
-            return [key_line, judge_environment(await lodgments.environment(tx), settings.environment)]
+            environment = judge_environment(await lodgments.environment(tx), settings.environment)
+            last = {kind: one.last_run_at for kind, one in (await sweeps.notes(tx)).items()}
+            made_at = (await identity.read(tx)).made_at
+        if settings.embedded:
+            return [key_line, environment, skipped(Check.SWEEPS, "the process that runs here sweeps, while it runs")]
+        return [key_line, environment, judge_sweeps(last, made_at, moment)]
     except PipelineError as error:
         fix = "See that the server runs and lets this user read."
         return [
             failed(Check.LEDGER_KEY, f"{error} [{error.code}]", fix, Role.DATABASE),
-            skipped(Check.LEDGER_ENVIRONMENT, f"needs {Check.LEDGER_KEY}"),
+            *(skipped(one, f"needs {Check.LEDGER_KEY}") for one in OF_LEDGER[1:]),
         ]
     finally:
         await ledger.close()
@@ -122,6 +128,15 @@ def judge_environment(found: str | None, wanted: str) -> Line:
     fix = "Give each environment its own LODGE_LEDGER_URL, or LODGE_HOME."
     text = f"holds lodgments of {found!r}, and these settings lodge with {wanted!r}"
     return failed(Check.LEDGER_ENVIRONMENT, text, fix, Role.OPERATOR)
+
+
+def judge_sweeps(last: Mapping[SweepKind, datetime], made_at: datetime, now: datetime) -> Line:
+    """Whether a scheduler looks for what is stuck."""
+    gone = missing(last, made_at, now)
+    if not gone:
+        return passed(Check.SWEEPS, "every kind of sweep ran lately, or the ledger is new")
+    found = f"for {span(now - min(gone.values()))} nobody has looked for: {', '.join(sorted(gone))}"
+    return warned(Check.SWEEPS, found, "Start a scheduler: `lodge worker scheduler`.", Role.OPERATOR)
 
 
 async def broker_lines(url: str, name: str, topology: Topology) -> list[Line]:
