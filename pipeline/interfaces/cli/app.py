@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.interfaces.cli import (
+    codes,
     credentials,
     database,
     diagnose,
@@ -32,6 +33,7 @@ _THEMES = (
     example,
     status,
     explain,
+    codes,
     operate,
     quarantine,
     tokens,
