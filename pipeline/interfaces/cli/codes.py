@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from pipeline.interfaces.cli.screen import print_json, stdout, table
 from pipeline.interfaces.cli.session import now, reading, settings_of
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pipeline.ledger.codes_seen import CodeSeen
     from pipeline.settings import Settings
 
+_FEW = 5
+"""So many are told one below the other, with room for every word."""
 _COLUMNS = ("code", "said by", "what it means", "who acts", "what to do", "tried again", "where")
 
 
@@ -58,14 +60,26 @@ def codes(
         raise RefusedError("codes.none", text)
     if as_json:
         print_json([asdict(one) for one in explained])
+    elif len(explained) <= _FEW:
+        tell_explained(explained, stdout())
     else:
-        stdout().print(explained_table("Codes", explained))
+        rows = [(one.code, one.speaker, one.meaning, one.who, one.action, one.retried, one.place) for one in explained]
+        stdout().print(table("Codes", _COLUMNS, rows))
 
 
-def explained_table(title: str, explained: Collection["Explanation"]) -> RenderableType:
-    """Explanations for people."""
-    rows = [(one.code, one.speaker, one.meaning, WHO[one.who], one.action, one.retried, one.place) for one in explained]
-    return table(title, _COLUMNS, rows)
+def tell_explained(explained: Collection["Explanation"], console: Console) -> None:
+    """Explanations for people, one below the other."""
+    for one in explained:
+        console.print(f"{one.code}  ({one.speaker})", style="bold")
+        lines = (
+            ("means", one.meaning),
+            ("who acts", WHO[one.who]),
+            ("what to do", one.action),
+            ("again", one.retried),
+            ("where", one.place),
+        )
+        for name, text in lines:
+            console.print(f"  {name:<12}{text}", soft_wrap=True)
 
 
 def tell_gaps(found: Sequence["CodeSeen"], days: int, console: Console) -> None:

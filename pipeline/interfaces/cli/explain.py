@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from pipeline.interfaces.cli.codes import explained_table
+from pipeline.interfaces.cli.codes import tell_explained
 from pipeline.interfaces.cli.find import the_lodgment
 from pipeline.interfaces.cli.screen import print_json, shown, span, stderr, stdout, table, when, write_private
 from pipeline.interfaces.cli.session import now, reading, settings_of
@@ -122,7 +122,8 @@ def tell(story: "Timeline", console: Console, moment: datetime) -> None:
         console.print(table("What the agency said", columns, rows))
     if explained := _explained(story):
         console.print()
-        console.print(explained_table("What the codes mean", explained))
+        console.print("What the codes mean", style="bold")
+        tell_explained(explained, console)
     if story.attachments:
         rows_of_files = [(a.document_type, a.document_number, a.name, a.url) for a in story.attachments]
         console.print()
