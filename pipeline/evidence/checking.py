@@ -165,8 +165,11 @@ class _Checking:
     def _envelope(self, envelope: Envelope) -> Iterator[Finding]:
         names = (envelope.file,) if envelope.file is not None else envelope.parts
         shown = names[0] if names else "envelope"
-        if not self._sound.issuperset(names) or not names:
-            yield Finding(Verdict.FAIL, shown, "its signatures were not looked at: the file is missing or was changed")
+        if not names:
+            yield Finding(Verdict.FAIL, shown, "neither it nor its parts are in the manifest")
+            return
+        if not self._sound.issuperset(names):
+            yield Finding(Verdict.NOTE, shown, "its signatures were not looked at: it is missing or was changed")
             return
         fault = self._shape(envelope)
         if fault is not None:

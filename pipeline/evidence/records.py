@@ -136,17 +136,20 @@ def _events(book: Dossier, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _token(book: Dossier) -> dict[str, Any]:
-    row = book.lodgment
-    identity = None if book.token is None else _plain(asdict(book.token))
-    sent_with = row.token_expires_at is not None and book.token is not None
+    """What was asked for, and the token itself where the key still has the one of the last envelope."""
+    row, token = book.lodgment, book.token
+    identity = None
+    if token is not None:
+        identity = _plain(asdict(token))
+        if token.expires_at != row.token_expires_at:
+            for name in ("assertion_id", "created_at", "expires_at"):
+                identity[name] = None
     return {
         "key": row.token_key,
         "last_envelope_expires_at": None if row.token_expires_at is None else _when(row.token_expires_at),
         "identity": identity,
-        "is_that_of_the_last_envelope": bool(
-            sent_with and book.token is not None and book.token.expires_at == row.token_expires_at
-        ),
-        "note": "The manifest names the token of each envelope by the SHA-256 of what its EncryptedAssertion holds.",
+        "note": "The manifest names the token of each envelope by the SHA-256 of what its EncryptedAssertion holds."
+        " Identifiers of a token stand here while the key still has the one of the last envelope.",
     }
 
 

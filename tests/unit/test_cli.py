@@ -54,7 +54,7 @@ def test_help_loads_neither_database_nor_broker_nor_xml() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["submit", "status", "explain", "codes", "release", "cancel", "doctor", "ping", "tokens"],
+    ["submit", "status", "explain", "codes", "evidence", "release", "cancel", "doctor", "ping", "tokens"],
 )
 def test_every_command_says_what_happens(lodge: Lodge, command: str) -> None:
     left = lodge(command, "--help")
