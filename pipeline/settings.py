@@ -164,6 +164,10 @@ class Settings(BaseSettings):
     namespace: str = Field(default="lodge", pattern=r"^[a-z][a-z0-9_-]{0,30}$", description="prefix of queues")
     delivery_limit: int = Field(default=20, ge=2)
     master_key_file: Path | None = Field(default=None, description="32 bytes in base64, one per line, newest first")
+    evidence_key: Path | None = Field(
+        default=None, description="PEM private key that `lodge evidence` signs with; its certificate may stand below it"
+    )
+    evidence_key_password_file: Path | None = None
     payload_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="folders that file: payloads are in"
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pipeline.channels.faults import FaultRule
 from pipeline.lodgment.failures import Blast, FailureClass, Party
 
-_RULES: Mapping[str, FaultRule] = {
+RULES: Mapping[str, FaultRule] = {
     # WIG 4.3.3.1, table 3
     "asic:FAULT.MALFORMEDXML": FaultRule(
         FailureClass.OUR_DOCUMENT,
@@ -121,7 +121,7 @@ _RULES: Mapping[str, FaultRule] = {
 }
 """By code as the guide prints it, which is also what operators search for."""
 
-_CODE_BY_NAME: Mapping[str, str] = {code.partition(":")[2].casefold(): code for code in _RULES}
+_CODE_BY_NAME: Mapping[str, str] = {code.partition(":")[2].casefold(): code for code in RULES}
 
 _SENDER = FaultRule(
     FailureClass.OUR_DOCUMENT,
@@ -145,7 +145,7 @@ def known_rule(codes: tuple[str, ...]) -> tuple[str, FaultRule] | None:
         # the guide itself prints `asic:.FAULT.MALFORMEDXML` once
         known = _CODE_BY_NAME.get(code.lstrip(".").casefold())
         if known is not None:
-            return known, _RULES[known]
+            return known, RULES[known]
     return None
 
 

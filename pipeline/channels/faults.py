@@ -18,8 +18,19 @@ class FaultRule:
     who: Party
     blast: Blast
     advice: str
+    """What it means, in one sentence; then what to do."""
     known: bool = True
     """False for the rows that stand in for codes which no table has."""
+    place: str = ""
+    """Where in what was sent the cause is, where that is not plain from the class."""
+
+    @property
+    def meaning(self) -> str:
+        return f"{self.advice.partition('. ')[0].rstrip('.')}."
+
+    @property
+    def action(self) -> str:
+        return self.advice.partition(". ")[2]
 
     def failure(self, code: str, detail: str, available_after: datetime | None = None) -> Failure:
         """The failure of one lodgment; `detail` is the other side's text as it came."""

@@ -4,6 +4,7 @@ Codes of the agency (`SBR.*`, `CMN.*`) come inside an ebMS error or a message ev
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pipeline.channels.faults import FaultRule
 from pipeline.lodgment.failures import Blast, FailureClass, Party
@@ -20,8 +21,8 @@ def _permission(who: Party, blast: Blast, advice: str) -> FaultRule:
     return FaultRule(FailureClass.THEIR_PERMISSION, who, blast, f"{advice} {_RELEASE}")
 
 
-def _ours(blast: Blast, advice: str, who: Party = Party.OPERATOR) -> FaultRule:
-    return FaultRule(FailureClass.OUR_DOCUMENT, who, blast, advice)
+def _ours(blast: Blast, advice: str, who: Party = Party.OPERATOR, *, place: str = "the ebMS header") -> FaultRule:
+    return FaultRule(FailureClass.OUR_DOCUMENT, who, blast, advice, place=place)
 
 
 def _wait(advice: str) -> FaultRule:
@@ -47,7 +48,10 @@ AGENCY_RULES: Mapping[str, FaultRule] = {
         " with `lodge software-ids`; whoever has it wrong corrects it.",
     ),
     "CMN.ATO.AUTH.001": _permission(
-        Party.AGENT, Blast.AGENT, "The registered agent number does not belong to the agent's ABN or credential."
+        Party.AGENT,
+        Blast.AGENT,
+        "The registered agent number does not belong to the agent's ABN or credential. The agent corrects the number,"
+        " or links it in Access Manager.",
     ),
     "CMN.ATO.AUTH.002": _permission(
         Party.AGENT,
@@ -55,12 +59,12 @@ AGENCY_RULES: Mapping[str, FaultRule] = {
         "The agent is not authorised for this client. The agent adds the client; it may take until the next day.",
     ),
     "CMN.ATO.AUTH.004": _permission(
-        Party.EMPLOYER, Blast.EMPLOYER, "The ATO has nothing for this business under this permission: check the ABN."
+        Party.EMPLOYER, Blast.EMPLOYER, "The ATO has nothing for this business under this permission. Check the ABN."
     ),
     "CMN.ATO.AUTH.005": _permission(
         Party.AGENT,
         Blast.AGENT,
-        "The credential is not linked to the agent number: link it in Access Manager.",
+        "The credential is not linked to the agent number. Link it in Access Manager.",
     ),
     "CMN.ATO.AUTH.006": _permission(
         Party.AGENT,
@@ -71,15 +75,15 @@ AGENCY_RULES: Mapping[str, FaultRule] = {
     "CMN.ATO.AUTH.007": _permission(
         Party.EMPLOYER,
         Blast.EMPLOYER,
-        "The sender may not do this: the permission is changed in Access Manager.",
+        "The sender may not do this. The permission is changed in Access Manager.",
     ),
     "CMN.ATO.AUTH.008": _permission(
         Party.EMPLOYER,
         Blast.EMPLOYER,
-        "The business has not appointed the sender; setting that up takes about a day.",
+        "The business has not appointed the sender. It does so in Access Manager, which takes about a day.",
     ),
     "CMN.ATO.AUTH.011": _permission(
-        Party.AGENT, Blast.EMPLOYER, "The client is not associated with this agent number: the agent adds the client."
+        Party.AGENT, Blast.EMPLOYER, "The client is not associated with this agent number. The agent adds the client."
     ),
     "SBR.GEN.FAULT.SERVICEACTIONDENIED": FaultRule(
         FailureClass.OUR_CREDENTIAL,
@@ -94,16 +98,19 @@ AGENCY_RULES: Mapping[str, FaultRule] = {
     "CMN.ATO.GEN.UNEXPECTEDNUMPAYLOADS": _ours(
         Blast.CHANNEL,
         "The ATO takes exactly one attachment in a bulk message, which this pipeline sends. Report it.",
+        place="eb:PayloadInfo, and the parts of the multipart message",
     ),
     "CMN.ATO.EBMS.001": _ours(
         Blast.CHANNEL,
         "A field of the message header is missing or wrong. Read which one it is, correct the names of the message and"
         " part properties in the settings, then release what is held.",
+        place="the message or part property that FieldId names",
     ),
     "CMN.ATO.GEN.XML03": _ours(
         Blast.LODGMENT,
         "The document breaks the ATO's schema. Correct it in the payroll product and lodge it as a new job.",
         Party.PRODUCER,
+        place="the element that the event's location names: a letter in a number or date, or a character not allowed",
     ),
 }
 
@@ -111,7 +118,11 @@ EBMS_RULES: Mapping[str, FaultRule] = {
     "EBMS:0001": _ours(Blast.CHANNEL, "The gateway does not know a value of the header. Check parties and service."),
     "EBMS:0003": _ours(Blast.CHANNEL, "Two values of the header do not fit each other. Check parties and service."),
     "EBMS:0004": _resubmit("The gateway reports an error without naming it."),
-    "EBMS:0007": _ours(Blast.CHANNEL, "The gateway could not take the multipart message apart. Report a defect."),
+    "EBMS:0007": _ours(
+        Blast.CHANNEL,
+        "The gateway could not take the multipart message apart. Report a defect.",
+        place="the multipart message: boundary, Content-ID, media types",
+    ),
     "EBMS:0009": _ours(Blast.CHANNEL, "The gateway finds the ebMS header malformed. Report a defect."),
     "EBMS:0011": _wait("The gateway could not reach a payload."),
     "EBMS:0101": FaultRule(
@@ -128,20 +139,33 @@ EBMS_RULES: Mapping[str, FaultRule] = {
         "The gateway could not decrypt the token. It is sealed again with a new one; where that does not help, check"
         " that AppliesTo names this environment.",
     ),
-    "EBMS:0103": _ours(Blast.CHANNEL, "The message does not follow the gateway's security policy. Check the settings."),
+    "EBMS:0103": _ours(
+        Blast.CHANNEL,
+        "The message does not follow the gateway's security policy. Check the settings.",
+        place="wsse:Security: what is signed, by which algorithms, in which order",
+    ),
     "EBMS:0202": _wait("The gateway could not deliver the message to the agency."),
     "EBMS:0301": _resubmit("The gateway misses a receipt."),
-    "EBMS:0303": _ours(Blast.CHANNEL, "The gateway could not decompress the attachment. Report a defect."),
+    "EBMS:0303": _ours(
+        Blast.CHANNEL, "The gateway could not decompress the attachment. Report a defect.", place="the attachment"
+    ),
 }
 
-_UNKNOWN_PERMISSION = _permission(
-    Party.OPERATOR,
-    Blast.LODGMENT,
-    "The ATO refuses for a reason of authorisation that is not in the table. Read its text and see who must act.",
+_UNKNOWN_PERMISSION = replace(
+    _permission(
+        Party.OPERATOR,
+        Blast.LODGMENT,
+        "The ATO refuses for a reason of authorisation that is not in the table. Read its text and see who must act.",
+    ),
+    known=False,
 )
-UNKNOWN_ERROR = _ours(
-    Blast.LODGMENT,
-    "The gateway reports an error that is not in the table. Read its text, mend it, then release.",
+UNKNOWN_ERROR = replace(
+    _ours(
+        Blast.LODGMENT,
+        "The gateway reports an error that is not in the table. Read its text, mend it, then release.",
+        place="as the error's text says",
+    ),
+    known=False,
 )
 
 

@@ -259,20 +259,25 @@ def _open_envelopes(vault: Vault, rows: Sequence[Row[Any]]) -> dict[UUID, Stored
 
 def _around(vault: Vault, row: Row[Any]) -> tuple[bytes, bytes]:
     """An envelope's head and tail."""
-    around = _open(vault, row.id, row.content)
+    return split_around(_open(vault, row.id, row.content))
+
+
+def split_around(around: bytes) -> tuple[bytes, bytes]:
+    """Head and tail from an envelope's stored form, opened and inflated."""
     split = _LENGTH_BYTES + int.from_bytes(around[:_LENGTH_BYTES])
     return around[_LENGTH_BYTES:split], around[split:]
 
 
 def _seal(vault: Vault, artifact_id: UUID, content: bytes) -> bytes:
-    return vault.seal(zlib.compress(content, _LEVEL), _context(artifact_id))
+    return vault.seal(zlib.compress(content, _LEVEL), context(artifact_id))
 
 
 def _open(vault: Vault, artifact_id: UUID, sealed: bytes) -> bytes:
-    return zlib.decompress(vault.open(sealed, _context(artifact_id)))
+    return zlib.decompress(vault.open(sealed, context(artifact_id)))
 
 
-def _context(artifact_id: UUID) -> bytes:
+def context(artifact_id: UUID) -> bytes:
+    """What a document is sealed with besides the key, so that it opens in its own row alone."""
     return b"artifact " + artifact_id.bytes
 
 
@@ -281,4 +286,9 @@ def _check(artifact_id: UUID, sha256: str, *parts: bytes) -> None:
     for part in parts:
         digest.update(part)
     if digest.hexdigest() != sha256:
-        raise RefusedError("artifact.damaged", f"artifact {artifact_id} does not have the hash it was stored with")
+        raise damaged(artifact_id)
+
+
+def damaged(artifact_id: UUID) -> RefusedError:
+    """What is said of a document that is not what was stored."""
+    return RefusedError("artifact.damaged", f"artifact {artifact_id} does not have the hash it was stored with")

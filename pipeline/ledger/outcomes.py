@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Row
 
 from pipeline.ledger.batch import Dialect, encode, insert_batch
 from pipeline.ledger.session import Tx
@@ -25,21 +27,36 @@ async def add(tx: Tx, entries: Sequence[tuple[UUID, UUID, Outcome]], now: dateti
         await tx.connection.execute(_add(tx.dialect, attachment), {"batch": encode(attachments)})
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """A message event, with the attempt whose reply brought it and when that was written down."""
+
+    event: MessageEvent
+    attempt_id: UUID
+    recorded_at: datetime
+
+
 async def of(tx: Tx, lodgment_id: UUID) -> list[MessageEvent]:
     """A lodgment's message events: by attempt, in the agency's order."""
+    return [one.event for one in await recorded(tx, lodgment_id)]
+
+
+async def recorded(tx: Tx, lodgment_id: UUID) -> list[RecordedEvent]:
+    """The same, with where each comes from."""
     rows = await tx.connection.execute(_of(message_event), {"lodgment_id": lodgment_id})
-    return [
-        MessageEvent(
-            row.code, Severity(row.severity), row.description, row.location, tuple(row.details), row.payee, row.record
-        )
-        for row in rows
-    ]
+    return [RecordedEvent(_event(row), row.attempt_id, row.recorded_at) for row in rows]
 
 
 async def attachments_of(tx: Tx, lodgment_id: UUID) -> list[Attachment]:
     """Metadata of the documents that the agency made available for a lodgment."""
     rows = await tx.connection.execute(_of(attachment), {"lodgment_id": lodgment_id})
     return [Attachment(row.document_type, row.name, row.description, row.url, row.document_number) for row in rows]
+
+
+def _event(row: Row[Any]) -> MessageEvent:
+    return MessageEvent(
+        row.code, Severity(row.severity), row.description, row.location, tuple(row.details), row.payee, row.record
+    )
 
 
 @cache

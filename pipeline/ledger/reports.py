@@ -104,14 +104,15 @@ async def timeline(tx: Tx, lodgment_id: UUID) -> Timeline | None:
         events=await outcomes.of(tx, lodgment_id),
         attachments=await outcomes.attachments_of(tx, lodgment_id),
         actions=await operators.of(tx, lodgment_id),
-        software_id=await _software_id(tx, found),
+        software_id=await registered_id(tx, found),
         waits_for=None if found.state in FINAL else await lanes.holder(tx, found),
         hold=await _hold_over(tx, found),
         replacement=await _replacement(tx, found),
     )
 
 
-async def _software_id(tx: Tx, of: Lodgment) -> RegisteredId | None:
+async def registered_id(tx: Tx, of: Lodgment) -> RegisteredId | None:
+    """The lodgment's software id as it is registered now; None if it has none, or one that is not registered."""
     if of.software_id is None:
         return None
     found = SoftwareId(of.software_id)

@@ -66,7 +66,8 @@ class Vault:
         if len(nonce) < _NONCE_BYTES:
             raise _damaged()
         try:
-            return key.cipher.decrypt(nonce, sealed[HEADER_BYTES + _NONCE_BYTES :], header + context)
+            # A view: a document of 50 MB is not copied only to be cut.
+            return key.cipher.decrypt(nonce, memoryview(sealed)[HEADER_BYTES + _NONCE_BYTES :], header + context)
         except InvalidTag as error:
             raise RefusedError(
                 "vault.damaged", "a sealed blob does not open: it was changed, or moved from another row"

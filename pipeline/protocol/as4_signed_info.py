@@ -49,7 +49,17 @@ class Reference:
         """Raises:
         As4SignatureError: `as4.digest`: these are not the octets that were signed.
         """
-        digest = hashlib.new(_HASHES[self.value.digest_method], octets, usedforsecurity=False).digest()
+        self._compare(hashlib.new(_HASHES[self.value.digest_method], octets, usedforsecurity=False).digest())
+
+    def check_digest(self, sha256: bytes) -> None:
+        """The same for octets that are not at hand.
+
+        Raises:
+            As4SignatureError: `as4.digest`, also where another hash than SHA-256 was signed.
+        """
+        self._compare(sha256 if self.value.digest_method == Algorithm.SHA256 else b"")
+
+    def _compare(self, digest: bytes) -> None:
         if not hmac.compare_digest(digest, self.value.digest):
             raise As4SignatureError("as4.digest", f"the digest of {self.value.uri[:200]} does not hold")
 

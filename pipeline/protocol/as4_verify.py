@@ -7,6 +7,7 @@ handed on, and the signature's value over SignedInfo as it stands; see decision 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -72,11 +73,16 @@ class _Shape:
 
 
 def verify_message(
-    envelope: bytes, attachments: Sequence[Attachment], policy: SignaturePolicy, trust: Trust
+    envelope: bytes,
+    attachments: Sequence[Attachment],
+    policy: SignaturePolicy,
+    trust: Trust,
+    left_out: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Verified:
     """What of `envelope` and `attachments` is signed, by a key that `trust` answers for, as `policy` demands.
 
     An attachment that is not signed is refused where the policy covers attachments, and left out where it does not.
+    `left_out` are attachments that are not at hand: the SHA-256 of each by its Content-ID, to be compared instead.
 
     Raises:
         As4SignatureError: `as4.xml`, `as4.shape`, `as4.id`, `as4.algorithm`, `as4.reference`, `as4.coverage`,
@@ -87,7 +93,7 @@ def verify_message(
         references = references_of(shape.signature, policy.digest_methods)
         certificate = _certificate(shape, trust)
         check_value(shape.signature, certificate)
-        return _covered(shape, references, attachments, policy, certificate)
+        return _covered(shape, references, attachments, policy, certificate, left_out)
     except XmlError as error:
         code = "as4.id" if error.code == "xml.duplicate-id" else "as4.xml"
         raise As4SignatureError(code, f"the message cannot be read: {error}") from error
@@ -163,6 +169,7 @@ def _covered(
     attachments: Sequence[Attachment],
     policy: SignaturePolicy,
     certificate: x509.Certificate,
+    left_out: Mapping[str, bytes],
 ) -> Verified:
     by_id = {one.content_id: one for one in attachments if one.content_id}
     if len(by_id) != len(attachments):
@@ -174,8 +181,11 @@ def _covered(
         if uri.startswith("#"):
             node = _node(shape, uri[1:])
             signed[node] = octets = canonical(node, prefixes=reference.prefixes)
+        elif (content_id := content_id_of(uri) or "") in left_out:
+            reference.check_digest(left_out[content_id])
+            continue
         else:
-            part = by_id.pop(content_id_of(uri) or "", None)
+            part = by_id.pop(content_id, None)
             if part is None:
                 raise As4SignatureError("as4.attachment", "a signed attachment is missing")
             parts.append(part)

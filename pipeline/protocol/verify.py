@@ -5,6 +5,9 @@ which node each reference reaches, that no id is ambiguous, and that each algori
 """
 
 import base64
+import binascii
+import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,7 +17,7 @@ from lxml import etree
 from pipeline.protocol.algorithms import Algorithm, TokenProfile
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.wsse import AssertionReference
-from pipeline.protocol.xml import XmlError, parse, text_of
+from pipeline.protocol.xml import XmlError, canonical, parse, text_of
 
 _ID_NAMES = (Ns.WSU("Id"), "Id", "ID", "id")
 _HEADER_PARTS = 4
@@ -36,6 +39,46 @@ class Expectation:
     certificate_der: bytes
     proof_key: bytes = field(repr=False)
     assertion_reference: AssertionReference = AssertionReference.WSU_ID
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentSigned:
+    """What the certificate's signature covers, and whose certificate the message says it is."""
+
+    body: etree._Element
+    certificate_der: bytes
+
+
+def verify_document_signature(envelope: bytes) -> DocumentSigned:
+    """As much of `verify_envelope` as can be done without our keys: the document signature holds under the certificate
+    in the message, and the endorsing signature covers what it must, with the right digests.
+
+    Who has that certificate, and whether the session key made the endorsement's value, is not settled by it.
+
+    Raises:
+        EnvelopeError: as `verify_envelope`.
+    """
+    try:
+        root = parse(envelope)
+        security = _only(_only(root, Ns.SOAP("Header")), Ns.WSSE("Security"))
+        body = _only(root, Ns.SOAP("Body"))
+        assertion, token, document, endorsement = _header_parts(root, security)
+        certificate = base64.b64decode("".join(text_of(token).split()), validate=True)
+        ids = _ids(root)
+        _check_signature(document, Algorithm.RSA_SHA256, (body, token), ids)
+        _check_key_reference(document, token)
+        covered = (document, body, _referred(assertion, endorsement))
+        _check_signature(endorsement, Algorithm.HMAC_SHA256, covered, ids)
+        _check_digests(endorsement, covered)
+        key = xmlsec.Key.from_memory(certificate, xmlsec.constants.KeyDataFormatCertDer)
+    except XmlError as error:
+        raise EnvelopeError("envelope.xml", str(error)) from error
+    except (binascii.Error, ValueError, xmlsec.Error) as error:
+        if isinstance(error, EnvelopeError):
+            raise
+        raise EnvelopeError("envelope.token", "the BinarySecurityToken holds no certificate") from error
+    _verify(document, key, (body, token))
+    return DocumentSigned(body, certificate)
 
 
 def verify_envelope(envelope: bytes, expected: Expectation) -> etree._Element:
@@ -127,6 +170,24 @@ def _check_signature(
         if reached[0] is not node:
             raise EnvelopeError("envelope.reference", f"{target} reaches another element than the one that is read")
     text_of(_only(signature, Ns.DS("SignatureValue")))
+
+
+def _referred(assertion: etree._Element, signature: etree._Element) -> etree._Element:
+    """The assertion, or the EncryptedData in it where that is what the signature's last reference names."""
+    data = assertion.find(Ns.XENC("EncryptedData"))
+    references = signature.findall(f"{Ns.DS('SignedInfo')}/{Ns.DS('Reference')}")
+    if data is not None and references and references[-1].get("URI") == f"#{data.get('Id')}":
+        return data
+    return assertion
+
+
+def _check_digests(signature: etree._Element, covered: tuple[etree._Element, ...]) -> None:
+    """The digests in a signature whose references are known to lead to `covered`, in order."""
+    references = _only(signature, Ns.DS("SignedInfo")).findall(Ns.DS("Reference"))
+    for reference, node in zip(references, covered, strict=True):
+        said = base64.b64decode("".join(text_of(_only(reference, Ns.DS("DigestValue"))).split()), validate=True)
+        if not hmac.compare_digest(said, hashlib.sha256(canonical(node)).digest()):
+            raise EnvelopeError("envelope.signature", "a digest of the endorsing signature does not hold")
 
 
 def _check_reference(reference: etree._Element) -> None:

@@ -52,7 +52,10 @@ def test_help_loads_neither_database_nor_broker_nor_xml() -> None:
     assert not {"sqlalchemy", "kombu", "pika", "aiohttp", "lxml.etree", "cryptography"} & set(loaded)
 
 
-@pytest.mark.parametrize("command", ["submit", "status", "explain", "release", "cancel", "doctor", "ping", "tokens"])
+@pytest.mark.parametrize(
+    "command",
+    ["submit", "status", "explain", "codes", "evidence", "release", "cancel", "doctor", "ping", "tokens"],
+)
 def test_every_command_says_what_happens(lodge: Lodge, command: str) -> None:
     left = lodge(command, "--help")
     assert left.code == 0
@@ -64,6 +67,22 @@ def test_every_command_says_what_happens(lodge: Lodge, command: str) -> None:
 )
 def test_bad_usage_leaves_with_two(lodge: Lodge, arguments: tuple[str, ...]) -> None:
     assert lodge(*arguments).code == 2
+
+
+def test_a_code_is_explained_without_a_ledger(lodge: Lodge) -> None:
+    (found,) = json.loads(lodge("codes", "CMN.ATO.PAYEVNT.000194", "--json").out)
+    assert (found["who"], found["retried"]) == ("producer", "as a new job")
+    assert "UTC" in found["meaning"]
+    assert "MessageTimestampGenerationDt" in lodge("codes", "000194").out
+    left = lodge("codes", "nonsense")
+    assert left.code == 1
+    assert "[codes.none]" in left.err
+
+
+def test_gaps_need_a_ledger(lodge: Lodge) -> None:
+    left = lodge("codes", "--gaps")
+    assert left.code == 2
+    assert "[ledger.none]" in left.err
 
 
 def test_bad_settings_are_one_line_that_names_the_field(lodge: Lodge, monkeypatch: pytest.MonkeyPatch) -> None:

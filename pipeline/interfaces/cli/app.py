@@ -8,9 +8,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.interfaces.cli import (
+    codes,
     credentials,
     database,
     diagnose,
+    evidence,
     example,
     explain,
     operate,
@@ -33,6 +35,8 @@ _THEMES = (
     example,
     status,
     explain,
+    codes,
+    evidence,
     operate,
     quarantine,
     recover,

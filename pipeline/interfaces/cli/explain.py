@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from pipeline.interfaces.cli.codes import tell_explained
 from pipeline.interfaces.cli.find import the_lodgment
 from pipeline.interfaces.cli.screen import print_json, shown, span, stderr, stdout, table, when, write_private
 from pipeline.interfaces.cli.session import now, reading, settings_of
@@ -18,6 +19,7 @@ from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.states import FINAL, NEXT_STEP, State
 
 if TYPE_CHECKING:
+    from pipeline.channels.explanations import Explanation
     from pipeline.ledger.reports import Timeline
     from pipeline.ledger.session import Tx
     from pipeline.lodgment.lodgment import Attempt, Lodgment
@@ -50,7 +52,13 @@ def explain(
     settings = settings_of(context)
     story, files = asyncio.run(_story(settings, which, reply, envelope))
     if as_json:
-        print_json({**asdict(story), "document": json.loads(story.document.job)})
+        print_json(
+            {
+                **asdict(story),
+                "document": json.loads(story.document.job),
+                "explanations": [asdict(one) for one in _explained(story)],
+            }
+        )
     else:
         tell(story, stdout(), now())
     for path, content in files:
@@ -105,9 +113,17 @@ def tell(story: "Timeline", console: Console, moment: datetime) -> None:
         console.print()
         console.print(table("Attempts (all under one reference)", columns, map(_attempt, story.attempts)))
     if story.events:
-        rows = [(e.severity, e.code, e.location, " · ".join((e.description, *e.details))) for e in story.events]
+        rows = [
+            (e.severity, e.code, e.record, e.payee, e.location, " · ".join((e.description, *e.details)))
+            for e in story.events
+        ]
         console.print()
-        console.print(table("What the agency said", ("severity", "code", "where", "text"), rows))
+        columns = ("severity", "code", "record", "payee", "where", "text")
+        console.print(table("What the agency said", columns, rows))
+    if explained := _explained(story):
+        console.print()
+        console.print("What the codes mean", style="bold")
+        tell_explained(explained, console)
     if story.attachments:
         rows_of_files = [(a.document_type, a.document_number, a.name, a.url) for a in story.attachments]
         console.print()
@@ -116,6 +132,16 @@ def tell(story: "Timeline", console: Console, moment: datetime) -> None:
         rows_by_hand = [(a.at, a.who, a.action, a.reason) for a in story.actions]
         console.print()
         console.print(table("Done by hand", ("when", "who", "what", "why"), rows_by_hand))
+
+
+def _explained(story: "Timeline") -> "list[Explanation]":
+    """What the codes mean that its outcome and its reason name, each once."""
+    from pipeline.channels.explanations import Catalogue
+
+    row, catalogue = story.lodgment, Catalogue()
+    codes = [event.code for event in story.events] + ([row.reason.code] if row.reason is not None else [])
+    found = [catalogue.find(code, row.channel) for code in dict.fromkeys(codes)]
+    return list(dict.fromkeys(one for one in found if one is not None))
 
 
 def _why(row: "Lodgment", moment: datetime) -> list[tuple[str, str]]:
