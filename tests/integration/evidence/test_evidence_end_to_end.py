@@ -170,12 +170,11 @@ def test_a_third_party_needs_nothing_of_ours(lodge: Lodge, tmp_path: Path, kind:
 
     assert b"OK" in openssl("verify", "-CAfile", "ca.pem", "signer.pem")
     (tmp_path / "key.pub").write_bytes(openssl("x509", "-in", "signer.pem", "-pubkey", "-noout"))
-    check: tuple[str, ...]
+    signature = ("manifest.json.sig", "manifest.json")
+    check = ["dgst", "-sha256", "-verify", "key.pub", "-signature", *signature]
     if kind == "ed25519":
-        check = ("pkeyutl", "-verify", "-pubin", "-inkey", "key.pub", "-rawin", "-in", "manifest.json")
-        check = (*check, "-sigfile", "manifest.json.sig")
-    else:
-        check = ("dgst", "-sha256", "-verify", "key.pub", "-signature", "manifest.json.sig", "manifest.json")
+        check = ["pkeyutl", "-verify", "-pubin", "-inkey", "key.pub", "-rawin", "-sigfile", signature[0]]
+        check += ["-in", signature[1]]
     assert b"Verified" in openssl(*check)
     changed = (tmp_path / "manifest.json").read_bytes().replace(b"partially_accepted", b"accepted")
     (tmp_path / "manifest.json").write_bytes(changed)
