@@ -1,0 +1,84 @@
+"""Each worker is killed by SIGKILL at each place where it can be, while lodgments flow; another takes its place."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+
+from tests.chaos.batches import PLAIN, TROUBLED
+from tests.chaos.crashing import Point
+from tests.chaos.ground import Ground
+from tests.chaos.nursery import Harness
+from tests.chaos.scenario import Field, Scenario
+from tests.services.pipeline_processes import WORKERS
+
+_EVERY = (
+    Point.COMMIT_BEFORE,
+    Point.COMMIT_AFTER,
+    Point.PUBLISH_BEFORE,
+    Point.PUBLISH_UNCONFIRMED,
+    Point.PUBLISH_AFTER,
+    Point.ACK_BEFORE,
+    Point.ACK_AFTER,
+)
+_SENDS = (Point.SEND_BEFORE, Point.SEND_WRITTEN, Point.SEND_ANSWERED)
+_SENDERS = frozenset({"token", "transport"})
+MATRIX = tuple((worker, point) for worker in WORKERS for point in Point if point in _EVERY or worker in _SENDERS)
+_POISON = b"\x00 not a message of ours"
+_PORTION = 8
+
+
+def play(field: Field, worker: str, point: Point) -> None:
+    """One cell of the matrix."""
+    nth = field.chance.randrange(1, 4) if point not in _SENDS or worker == "transport" else 1
+    with field.ground() as ground:
+        ground.open(but=(worker,))
+        victim = ground.hire(worker, Harness(point, nth))
+        victim.await_ready()
+        # A scheduler acknowledges nothing but what comes into quarantine.
+        poisoned = worker == "scheduler" and point in {Point.ACK_BEFORE, Point.ACK_AFTER}
+        poisons = count()
+
+        def feed() -> None:
+            if poisoned:
+                next(poisons)
+                ground.inject("seal", _POISON)
+            if len(ground.ends) < field.size * 10:
+                number = len(ground.ends) // _PORTION
+                kinds = TROUBLED if worker == "scheduler" else PLAIN
+                ground.push(field.marked.batch(_PORTION, f"{worker}-{number}", kinds))
+
+        feed()
+        ground.await_crash(victim, meanwhile=feed)
+        field.note(f"{worker} died at pass {nth} of {point}, {len(ground.ends)} jobs pushed")
+        ground.hire(worker).await_ready()
+        ground.push(field.marked.batch(_PORTION, f"{worker}-after"))
+        if poisoned:
+            ground.verdict(kept={"message.step": next(poisons)}, errors=("runner.poison", "quarantine.kept"))
+        else:
+            ground.verdict()
+
+
+def all_at_once(field: Field, victims: Sequence[tuple[str, Point]]) -> Ground | None:
+    """Every victim dies once at its point, in one run of lodgments; then each has a successor."""
+    with field.ground() as ground:
+        ground.open(but=[worker for worker, _ in victims])
+        hired = [(worker, ground.hire(worker, Harness(point))) for worker, point in victims]
+        for _, victim in hired:
+            victim.await_ready()
+        ground.push(field.marked.batch(field.size, "crowd", TROUBLED))
+        for worker, victim in hired:
+            ground.await_crash(victim)
+            ground.hire(worker).await_ready()
+            field.note(f"{worker} died and was replaced")
+        ground.verdict()
+    return None
+
+
+def _cell(worker: str, point: Point) -> Callable[[Field], None]:
+    return partial(play, worker=worker, point=point)
+
+
+SCENARIOS = tuple(
+    Scenario("crash", f"{worker}/{point}", f"the {worker} worker dies at {point}", _cell(worker, point))
+    for worker, point in MATRIX
+)
