@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def _play(house: House, scenario: Scenario, folder: Path, seed: int, lodgments: int | None) -> bool:
-    """Whether every promise was kept. The scenario's chance depends on the seed and its name, not on what ran before."""
+    """Whether every promise was kept. Chance depends on the seed and the scenario's name, not on what ran before."""
     own = zlib.crc32(f"{seed} {scenario.full_name}".encode())
     field = Field(house, folder / scenario.full_name.replace("/", "-"), own, lodgments or scenario.size)
     began = time.monotonic()

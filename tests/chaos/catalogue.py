@@ -1,5 +1,14 @@
 """Every scenario of the battery."""
 
-from tests.chaos import crashes
+from tests.chaos import agency, broker, clocks, company, crashes, database, deliveries, wire
 
-SCENARIOS = (*crashes.SCENARIOS,)
+SCENARIOS = (
+    *crashes.SCENARIOS,
+    *deliveries.SCENARIOS,
+    *company.SCENARIOS,
+    *wire.SCENARIOS,
+    *agency.SCENARIOS,
+    *database.SCENARIOS,
+    *broker.SCENARIOS,
+    *clocks.SCENARIOS,
+)

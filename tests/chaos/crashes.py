@@ -6,7 +6,6 @@ from itertools import count
 
 from tests.chaos.batches import PLAIN, TROUBLED
 from tests.chaos.crashing import Point
-from tests.chaos.ground import Ground
 from tests.chaos.nursery import Harness
 from tests.chaos.scenario import Field, Scenario
 from tests.services.pipeline_processes import WORKERS
@@ -58,7 +57,7 @@ def play(field: Field, worker: str, point: Point) -> None:
             ground.verdict()
 
 
-def all_at_once(field: Field, victims: Sequence[tuple[str, Point]]) -> Ground | None:
+def all_at_once(field: Field, victims: Sequence[tuple[str, Point]]) -> None:
     """Every victim dies once at its point, in one run of lodgments; then each has a successor."""
     with field.ground() as ground:
         ground.open(but=[worker for worker, _ in victims])
@@ -71,7 +70,6 @@ def all_at_once(field: Field, victims: Sequence[tuple[str, Point]]) -> Ground | 
             ground.hire(worker).await_ready()
             field.note(f"{worker} died and was replaced")
         ground.verdict()
-    return None
 
 
 def _cell(worker: str, point: Point) -> Callable[[Field], None]:

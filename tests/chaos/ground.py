@@ -17,7 +17,7 @@ from pipeline.broker.topology import Topology
 from tests.acceptance.havoc import Batch
 from tests.chaos.batches import Marked
 from tests.chaos.checker import Evidence, Expected, Kept, Line, Row, judge
-from tests.chaos.nursery import PLAIN, Harness, Nursling
+from tests.chaos.nursery import Harness, Nursling
 from tests.services.pipeline_processes import WORKERS, Servers, Site, until
 from tests.services.processes import Service
 
@@ -51,7 +51,7 @@ class Ground(Site):
         self.ends: dict[str, str] = {}
         self.workers: list[tuple[str, Service]] = []
         self._clock = clock
-        self._topology = Topology(servers.namespace)
+        self._topology = Topology(servers.namespace, int((settings or {}).get("LODGE_DELIVERY_LIMIT", 20)))
         self._told: set[tuple[str, str]] = set()
         self._told_queue = f"told.{servers.namespace}"
         self._declare()
@@ -68,9 +68,6 @@ class Ground(Site):
             self._harness = usual
         self.workers.append((name, worker))
         return worker
-
-    def start(self, *arguments: str, ready: str) -> Service:
-        return super().start(*arguments, ready=ready)
 
     def open(self, *, but: Sequence[str] = ()) -> "Ground":
         """The sandbox, and one of each worker `but` some."""
@@ -90,7 +87,7 @@ class Ground(Site):
                 self.workers.remove((name, worker))
                 self.kill(worker)
 
-    def await_crash(self, worker: Service, seconds: float = PATIENCE, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def await_crash(self, worker: Service, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until an armed worker has killed itself.
 
         Raises:
@@ -105,7 +102,7 @@ class Ground(Site):
                 meanwhile()
             return code is not None
 
-        until("the armed worker dies at its point", dead, seconds)
+        until("the armed worker dies at its point", dead, PATIENCE)
         self.workers = [one for one in self.workers if one[1] is not worker]
 
     def stand_down(self) -> None:
@@ -142,9 +139,7 @@ class Ground(Site):
             AssertionError: every promise that was broken.
         """
         self.await_calm(kept or {}, patience)
-        expected = Expected(
-            self.ends, kept or {}, (*self.marked.texts, *self.secrets(), *secrets), frozenset(errors)
-        )
+        expected = Expected(self.ends, kept or {}, (*self.marked.texts, *self.secrets(), *secrets), frozenset(errors))
         found = judge(self.evidence(), expected)
         assert not found, "\n  ".join((f"{len(found)} promises broken:", *found[:25]))
 
@@ -153,8 +148,7 @@ class Ground(Site):
 
         What a worker had in hand unfinished comes back to its queue: then others must finish it.
         """
-        wanted = {job_id: end.partition(":")[0] for job_id, end in self.ends.items()}
-        until("every lodgment is as expected", lambda: self.states() == wanted, patience, self._unsettled)
+        self.await_calm_states(patience)
         until("everybody was told", lambda: not self._untold(), patience / 3, self._untold)
         count = "SELECT count(*) FROM quarantine"
         until("quarantine has what it should", lambda: self.query(count) == [(sum(kept.values()),)], patience / 3)
@@ -166,9 +160,18 @@ class Ground(Site):
             self.crew()
         raise AssertionError(f"messages come back and back: {self.queues()}")
 
+    def await_calm_states(self, patience: float = PATIENCE) -> None:
+        """Until every lodgment is in the state that is expected of it."""
+        wanted = {job_id: end.partition(":")[0] for job_id, end in self.ends.items()}
+        until("every lodgment is as expected", lambda: self.states() == wanted, patience, self._unsettled)
+
     def _unsettled(self) -> object:
         states = self.states()
-        wrong = {job_id: (states.get(job_id), end) for job_id, end in self.ends.items() if states.get(job_id) != end.partition(":")[0]}
+        wrong = {
+            job_id: (states.get(job_id), end)
+            for job_id, end in self.ends.items()
+            if states.get(job_id) != end.partition(":")[0]
+        }
         rows = self.query(
             "SELECT job_id, state, reason_code, attempts FROM lodgment_outcome WHERE finished_at IS NULL LIMIT 5"
         )
@@ -177,7 +180,9 @@ class Ground(Site):
     def _untold(self) -> list[str]:
         self._told |= self._drain_told()
         wanted = {(job_id, end.partition(":")[0]) for job_id, end in self.ends.items()}
-        return sorted(f"{job_id} {end}" for job_id, end in wanted - self._told if end not in {"parked", "awaiting", "unknown"})[:10]
+        return sorted(
+            f"{job_id} {end}" for job_id, end in wanted - self._told if end not in {"parked", "awaiting", "unknown"}
+        )[:10]
 
     def evidence(self) -> Evidence:
         """Everything that `judge` wants to see."""
@@ -204,6 +209,20 @@ class Ground(Site):
         """Keys and passwords of this run, as they stand in their files."""
         files = (self.folder / "master.key", self._home.keystore_password_file, self._home.basic_password_file)
         return [word for file in files if file.exists() for word in file.read_text().split()]
+
+    @property
+    def ca_file(self) -> Path:
+        """Whom to trust to be the sandbox."""
+        return self._home.ca_file
+
+    @property
+    def tls_file(self) -> Path:
+        """Certificate and key of the sandbox's host, for one who stands in its place."""
+        return self._home.tls_file
+
+    def logged(self, text: str) -> int:
+        """How often it stands in the logs of the workers."""
+        return sum(log.read_text().count(text) for log in self.folder.glob("*-worker-*.log"))
 
     def execute(self, statement: str) -> None:
         """Change the ledger behind everybody's back."""
@@ -286,6 +305,3 @@ def database(server_url: str, name: str) -> Iterator[str]:
     yield server_url.removesuffix("postgres") + name
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-PLAIN_HARNESS = PLAIN
