@@ -9,10 +9,20 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 
 from tests.chaos.catalogue import SCENARIOS
-from tests.chaos.scenario import Field, House, Scenario
+from tests.chaos.scenario import Field, House, NotHereError, Scenario
+
+
+class Verdict(StrEnum):
+    """How a scenario ended."""
+
+    KEPT = "kept"
+    BROKEN = "BROKEN"
+    NOT_HERE = "not played"
 
 
 def main() -> int:
@@ -36,31 +46,34 @@ def main() -> int:
     house = House()
     began = time.monotonic()
     try:
-        broken = [one.full_name for one in chosen if not _play(house, one, folder, seed, arguments.lodgments)]
+        verdicts = {one.full_name: play(house, one, folder, seed, arguments.lodgments) for one in chosen}
     finally:
         house.close()
-    _say(f"{len(chosen) - len(broken)} of {len(chosen)} kept every promise, {time.monotonic() - began:.0f} s")
+    told = ", ".join(f"{count} {verdict}" for verdict, count in Counter(verdicts.values()).items())
+    _say(f"{len(chosen)} scenarios in {time.monotonic() - began:.0f} s: {told}")
+    broken = [name for name, verdict in verdicts.items() if verdict is Verdict.BROKEN]
     for name in broken:
         _say(f"BROKEN {name}: make chaos ARGS='--only {name} --seed {seed}'")
     return 1 if broken else 0
 
 
-def _play(house: House, scenario: Scenario, folder: Path, seed: int, lodgments: int | None) -> bool:
-    """Whether every promise was kept. Chance depends on the seed and the scenario's name, not on what ran before."""
+def play(house: House, scenario: Scenario, folder: Path, seed: int, lodgments: int | None) -> Verdict:
+    """Play one scenario and say how it ended. Chance depends on the seed and its name, not on what ran before."""
     own = zlib.crc32(f"{seed} {scenario.full_name}".encode())
     field = Field(house, folder / scenario.full_name.replace("/", "-"), own, lodgments or scenario.size)
     began = time.monotonic()
     _say(f"== {scenario.full_name}: {scenario.what}")
+    verdict, why = Verdict.KEPT, ""
     try:
         scenario.play(field)
+    except NotHereError as error:
+        verdict, why = Verdict.NOT_HERE, f": {error}"
     except Exception as error:  # noqa: BLE001  - whatever it is, the next scenario is played, too
-        verdict = f"BROKEN {type(error).__name__}: {error}"
-    else:
-        verdict = "kept"
+        verdict, why = Verdict.BROKEN, f": {type(error).__name__}: {error}"
     for note in field.notes:
         _say(f"   {note}")
-    _say(f"   {time.monotonic() - began:6.1f} s  {verdict}")
-    return verdict == "kept"
+    _say(f"   {time.monotonic() - began:6.1f} s  {verdict}{why}")
+    return verdict
 
 
 def _say(text: str) -> None:

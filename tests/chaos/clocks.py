@@ -40,7 +40,7 @@ def _step(field: Field, by: timedelta) -> None:
         ground.push(field.marked.batch(field.size // 2, "after", PLAIN))
         ground.verdict()
         total, _ = ground.asked()
-        field.note(f"the token service was asked {total['asked']} times")
+        field.note(f"the token service was asked {total['requests']} times")
         assert total["requests"] >= 2, "the first token was not replaced"
 
 
@@ -87,7 +87,7 @@ def no_tokens(field: Field) -> None:
         reasons = ground.query("SELECT DISTINCT reason_code FROM lodgment_outcome")
         assert reasons == [("token.requested",)], reasons
         total, _ = ground.asked()
-        field.note(f"in the hour the token service was asked {total['asked']} times for {field.size} lodgments")
+        field.note(f"in the hour the token service was asked {total['requests']} times for {field.size} lodgments")
         assert total["requests"] <= _ASKED_AT_MOST, total
         ground.script(service="sts")
         step(timedelta(minutes=90))

@@ -6,9 +6,10 @@ from itertools import count
 
 from tests.chaos.batches import PLAIN, TROUBLED
 from tests.chaos.crashing import Point
+from tests.chaos.ground import PATIENCE, Ground
 from tests.chaos.nursery import Harness
 from tests.chaos.scenario import Field, Scenario
-from tests.services.pipeline_processes import WORKERS
+from tests.services.pipeline_processes import WORKERS, until
 
 _EVERY = (
     Point.COMMIT_BEFORE,
@@ -51,24 +52,46 @@ def play(field: Field, worker: str, point: Point) -> None:
         field.note(f"{worker} died at pass {nth} of {point}, {len(ground.ends)} jobs pushed")
         ground.hire(worker).await_ready()
         ground.push(field.marked.batch(_PORTION, f"{worker}-after"))
-        if poisoned:
-            ground.verdict(kept={"message.step": next(poisons)}, errors=("runner.poison", "quarantine.kept"))
-        else:
-            ground.verdict()
+        ground.verdict(kept=_kept(ground, next(poisons)), errors=("runner.poison", "quarantine.kept"))
+
+
+def _kept(ground: Ground, poisons: int) -> dict[str, int]:
+    """What quarantine holds in the end: at least what was put in. A scheduler that dies before its acknowledgement
+    has the rest of its batch kept a second time.
+    """
+    if not poisons:
+        return {}
+    until("quarantine has it all", lambda: _in_quarantine(ground) >= poisons, 60)
+    until("nothing more comes", lambda: not any(ground.queues(alone=False).values()), 60)
+    count = _in_quarantine(ground)
+    assert poisons <= count <= 2 * poisons, f"{poisons} were put in, {count} are kept"
+    return {"message.step": count}
+
+
+def _in_quarantine(ground: Ground) -> int:
+    [(count,)] = ground.query("SELECT count(*) FROM quarantine")
+    return int(count)
 
 
 def all_at_once(field: Field, victims: Sequence[tuple[str, Point]]) -> None:
     """Every victim dies once at its point, in one run of lodgments; then each has a successor."""
     with field.ground() as ground:
         ground.open(but=[worker for worker, _ in victims])
-        hired = [(worker, ground.hire(worker, Harness(point))) for worker, point in victims]
-        for _, victim in hired:
+        alive = {worker: ground.hire(worker, Harness(point)) for worker, point in victims}
+        for victim in alive.values():
             victim.await_ready()
         ground.push(field.marked.batch(field.size, "crowd", TROUBLED))
-        for worker, victim in hired:
-            ground.await_crash(victim)
-            ground.hire(worker).await_ready()
-            field.note(f"{worker} died and was replaced")
+
+        def all_died() -> bool:
+            # In whatever order: one victim's death may wait for another's successor.
+            for worker, victim in tuple(alive.items()):
+                if victim.left() is not None:
+                    ground.await_crash(alive.pop(worker))
+                    ground.hire(worker)
+                    field.note(f"{worker} died and was replaced")
+            return not alive
+
+        until("every victim dies at its point", all_died, PATIENCE, lambda: sorted(alive))
         ground.verdict()
 
 

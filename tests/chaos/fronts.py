@@ -37,8 +37,10 @@ def in_a_thread(make: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[
     try:
         made = run(manager, leave=False)
         assert made is not None
-        yield made
-        run(manager, leave=True)
+        try:
+            yield made
+        finally:
+            run(manager, leave=True)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
@@ -75,7 +77,7 @@ class Manner(Enum):
     HUGE_UNANNOUNCED = auto()
     """Chunked, so that no length warns of it."""
     BOMB = auto()
-    """Compressed though nobody asked for it, and a thousand times as large when read."""
+    """Compressed though nobody asked for it, and a thousand times as large when read: more than is read of a reply."""
     OTHERS_REFERENCE = auto()
     """The reply carries another lodgment's reference."""
     OTHERS_REPLY = auto()
@@ -124,7 +126,7 @@ class Gate:
             case Manner.HUGE:
                 await conversation.send(_head(content_type, _HUGE) + body)
                 await asyncio.sleep(1)
-                conversation.reset()
+                raise ConnectionAbortedError
             case Manner.HUGE_UNANNOUNCED:
                 await _flood(conversation, content_type)
             case Manner.BREAKS_OFF:
@@ -147,6 +149,8 @@ async def _flood(conversation: Conversation, content_type: str) -> None:
     await conversation.send(head.encode())
     piece = b"<" * 1_000_000
     for _ in range(_HUGE // len(piece)):
+        if conversation.writer.is_closing():
+            return
         await conversation.send(b"%x\r\n%s\r\n" % (len(piece), piece))
 
 
@@ -164,7 +168,7 @@ def _status(line: str) -> Callable[[str, bytes], bytes]:
 
 
 def _bomb(content_type: str, _: bytes) -> bytes:
-    bomb = gzip.compress(b"<" * 20_000_000)
+    bomb = gzip.compress(b"<" * _HUGE)
     return _head(content_type, len(bomb), "Content-Encoding: gzip") + bomb
 
 

@@ -17,6 +17,10 @@ from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
 
 
+class NotHereError(RuntimeError):
+    """This machine cannot play the scenario; the text says why."""
+
+
 class House:
     """The servers of one run of the battery, started when first needed; `close` stops them."""
 
