@@ -1,6 +1,19 @@
 """Every scenario of the battery."""
 
-from tests.chaos import agency, broker, clocks, company, crashes, database, deliveries, wire
+from tests.chaos import (
+    agency,
+    broker,
+    clocks,
+    cluster,
+    company,
+    crashes,
+    database,
+    deliveries,
+    disks,
+    keys,
+    schema,
+    wire,
+)
 
 SCENARIOS = (
     *crashes.SCENARIOS,
@@ -11,4 +24,8 @@ SCENARIOS = (
     *database.SCENARIOS,
     *broker.SCENARIOS,
     *clocks.SCENARIOS,
+    *keys.SCENARIOS,
+    *disks.SCENARIOS,
+    *schema.SCENARIOS,
+    *cluster.SCENARIOS,
 )

@@ -13,6 +13,7 @@ _FINAL = _LODGED | {"cancelled"}
 _EXPLAINED = frozenset({"parked", "awaiting", "unknown", "held"})
 _FORBIDDEN = ("<businessDocumentBody", "Envelope", "<saml", "Assertion ", "PRIVATE KEY", "BinarySecret", "CipherValue")
 """Beginnings of documents, envelopes, tokens and keys."""
+_COMMAND = "lodge"
 _QUIET = frozenset({"debug", "info", "warning"})
 
 
@@ -75,7 +76,7 @@ class Expected:
     secrets: Sequence[str] = ()
     """Texts of this run's documents and keys."""
     errors: frozenset[str] = frozenset()
-    """Events that may be logged as errors."""
+    """Events that may be logged as errors; `lodge` for the line in which a command says why it ends."""
 
 
 def judge(evidence: Evidence, expected: Expected) -> list[str]:
@@ -166,6 +167,6 @@ def _odd(line: str, errors: frozenset[str]) -> bool:
         event = json.loads(line)
         level, name = event["level"], event["event"]
     except (ValueError, KeyError, TypeError):
-        # A process that is killed while it writes leaves half a line.
-        return not line.startswith("{")
+        # A process that is killed while it writes leaves half a line; a command says in one line why it ends.
+        return not line.startswith("{") and not (_COMMAND in errors and line.startswith(f"{_COMMAND}: "))
     return level not in _QUIET and name not in errors

@@ -12,6 +12,8 @@ from tests.chaos.scenario import Field, Scenario
 from tests.services.pipeline_processes import until
 
 _BEYOND_A_TOKEN = timedelta(minutes=31)
+_FROM_THE_FUTURE = "asic:FAULT.INVALIDXML"
+"""What the agency says of a message whose time lies ahead of its own clock."""
 _ASKED_AT_MOST = 40
 """Requests to a token service that is down for an hour: one probe at a time, whatever waits."""
 
@@ -31,27 +33,50 @@ def _clocked(field: Field, *, agency_timeout: float = 1) -> Iterator[tuple[Groun
         yield ground, step
 
 
-def _step(field: Field, by: timedelta) -> None:
-    with _clocked(field) as (ground, step):
-        ground.open()
-        ground.push(field.marked.batch(field.size // 2, "before", PLAIN))
-        until("some are final", lambda: "accepted" in ground.states().values(), 120)
-        step(by)
-        ground.push(field.marked.batch(field.size // 2, "after", PLAIN))
-        ground.verdict()
-        total, _ = ground.asked()
-        field.note(f"the token service was asked {total['requests']} times")
-        assert total["requests"] >= 2, "the first token was not replaced"
-
-
 def forward(field: Field) -> None:
     """Every token has expired at once, those of lodgments that are under way as well."""
-    _step(field, _BEYOND_A_TOKEN)
+    with _clocked(field) as (ground, step):
+        ground.open()
+        _push_around(field, ground, lambda: step(_BEYOND_A_TOKEN))
+        ground.verdict()
+        _see_new_token(field, ground)
 
 
 def back(field: Field) -> None:
-    """Every token is from the future."""
-    _step(field, -_BEYOND_A_TOKEN)
+    """Every token is from the future, and so is what was sealed just before: that is held, and goes when the clock
+    is right again.
+    """
+    with _clocked(field) as (ground, step):
+        ground.open()
+        _push_around(field, ground, lambda: step(-_BEYOND_A_TOKEN))
+        settled = {"accepted", "rejected", "held"}
+        until(
+            "all is final or held",
+            lambda: len(s := ground.states()) == len(ground.ends) and {*s.values()} <= settled,
+            180,
+            ground.states,
+        )
+        held = ground.query("SELECT reason_code, count(*) FROM lodgment_outcome WHERE state = 'held' GROUP BY 1")
+        field.note(f"held: {held}")
+        assert {code for code, _ in held} <= {_FROM_THE_FUTURE}, held
+        _see_new_token(field, ground)
+        step(timedelta(0))
+        if held:
+            ground.run_command("release", "--held-for", _FROM_THE_FUTURE, "--reason", "the clock is right again")
+        ground.verdict()
+
+
+def _push_around(field: Field, ground: Ground, step: Callable[[], None]) -> None:
+    ground.push(field.marked.batch(field.size // 2, "before", PLAIN))
+    until("some are final", lambda: "accepted" in ground.states().values(), 120)
+    step()
+    ground.push(field.marked.batch(field.size // 2, "after", PLAIN))
+
+
+def _see_new_token(field: Field, ground: Ground) -> None:
+    requests = ground.asked()[0]["requests"]
+    field.note(f"the token service was asked {requests} times")
+    assert requests >= 2, "the first token was not replaced"
 
 
 def asleep(field: Field) -> None:
@@ -77,13 +102,13 @@ def no_tokens(field: Field) -> None:
         ground.open()
         ground.script(service="sts", outage=True)
         ground.push(field.marked.batch(field.size, "waits", PLAIN))
-        parked = {"parked"}
-        until("all wait for a token", lambda: len(s := ground.states()) == field.size and {*s.values()} == parked, 120)
+        waiting = dict.fromkeys(ground.ends, "parked")
+        until("all wait for a token", lambda: ground.states() == waiting, 120)
         for minutes in range(5, 61, 5):
             before = ground.asked()[0]["requests"]
             step(timedelta(minutes=minutes))
             until("it is asked again", lambda before=before: ground.asked()[0]["requests"] > before, 60)  # type: ignore[misc]
-            assert set(ground.states().values()) == parked, ground.states()
+            until("all wait again", lambda: ground.states() == waiting, 60)
         reasons = ground.query("SELECT DISTINCT reason_code FROM lodgment_outcome")
         assert reasons == [("token.requested",)], reasons
         total, _ = ground.asked()

@@ -131,7 +131,8 @@ def _wrap_broker(crash: Crash) -> None:
 
 
 def _wrap_gateway(crash: Crash) -> None:
-    exchange, write, read = Gateway.exchange, PiecewiseBody.write, client.read_reply
+    module = vars(client)
+    exchange, write, read = Gateway.exchange, PiecewiseBody.write, module["read_reply"]
 
     async def exchanging(self: Gateway, request: Request) -> Exchange:
         crash.passing(Point.SEND_BEFORE)
@@ -142,13 +143,13 @@ def _wrap_gateway(crash: Crash) -> None:
         crash.passing(Point.SEND_WRITTEN)
 
     async def reading(*arguments: Any) -> Reply:
-        reply = await read(*arguments)
+        reply: Reply = await read(*arguments)
         crash.passing(Point.SEND_ANSWERED)
         return reply
 
     Gateway.exchange = exchanging  # type: ignore[method-assign]
     PiecewiseBody.write = writing  # type: ignore[method-assign]
-    client.read_reply = reading
+    module["read_reply"] = reading
 
 
 def shift_clock(path: Path) -> None:

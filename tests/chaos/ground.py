@@ -24,10 +24,12 @@ from tests.services.processes import Service
 PATIENCE = 180.0
 _ROWS = "SELECT job_id, reference, state, reason_code, reason_text FROM lodgment_outcome"
 _ROUNDS = 4
+_BAD_CONFIGURATION = 2
 
 
 class Ground(Site):
-    """One scenario's processes. `settings` are LODGE_ variables; `clock` is the file that all processes go by.
+    """One scenario's processes. `settings` are LODGE_ variables; `clock` is the file that all processes go by;
+    `brokers` are the nodes, where there are several.
 
     What a subscriber of outcome events would get is kept in a queue of its own, from the start.
     """
@@ -41,11 +43,13 @@ class Ground(Site):
         agency_timeout: float = 1,
         settings: Mapping[str, str] | None = None,
         clock: Path | None = None,
+        brokers: Sequence[str] = (),
     ) -> None:
+        self._brokers = tuple(brokers) or (servers.broker_url,)
         folder.mkdir(parents=True, exist_ok=True)
         self._harness = Harness(clock=clock)
         super().__init__(folder, servers, agency_timeout=agency_timeout)
-        self.environment.update(settings or {})
+        self.environment.update({"LODGE_BROKER_URLS": ",".join(self._brokers), **(settings or {})})
         self.servers = servers
         self.marked = marked
         self.ends: dict[str, str] = {}
@@ -105,6 +109,21 @@ class Ground(Site):
         until("the armed worker dies at its point", dead, PATIENCE)
         self.workers = [one for one in self.workers if one[1] is not worker]
 
+    def refused(self, name: str) -> str:
+        """Start a worker that must refuse to work; the line in which it says why."""
+        worker = self.hire(name)
+        self._ended.append(worker)
+        self.workers.pop()
+        code = worker.left(within=60)
+        said = self.log_of(worker).splitlines()
+        assert code == _BAD_CONFIGURATION, f"{name} left with {code}: {said[-3:]}"
+        assert said[-1].startswith("lodge: "), said
+        return said[-1]
+
+    def log_of(self, worker: Service) -> str:
+        """What one process has logged."""
+        return worker._log.read_text()
+
     def stand_down(self) -> None:
         """SIGTERM to all workers at once; each must end in order."""
         leaving, self.workers = self.workers, []
@@ -122,7 +141,7 @@ class Ground(Site):
     def push(self, batch: Batch) -> None:
         """Return once the broker has confirmed every job."""
         self.confirm(batch)
-        with Producer([self.servers.broker_url], self.servers.namespace) as producer:
+        with Producer(list(self._brokers), self.servers.namespace) as producer:
             producer.push_many(batch.jobs.values())
 
     def verdict(
@@ -279,9 +298,10 @@ class Ground(Site):
 
     @contextmanager
     def _channel(self) -> Iterator[Any]:
-        parameters = pika.URLParameters(self.servers.broker_url)
-        parameters.socket_timeout = 10
-        connection = pika.BlockingConnection(parameters)
+        places = [pika.URLParameters(url) for url in self._brokers]
+        for place in places:
+            place.socket_timeout = 10
+        connection = pika.BlockingConnection(places)
         try:
             yield connection.channel()
         finally:
@@ -298,10 +318,11 @@ class Ground(Site):
 
 
 @contextmanager
-def database(server_url: str, name: str) -> Iterator[str]:
+def database(server_url: str, name: str, tablespace: str = "pg_default") -> Iterator[str]:
     """An empty database on the server, dropped afterwards; its URL."""
+    create = sql.SQL("CREATE DATABASE {} TABLESPACE {}").format(sql.Identifier(name), sql.Identifier(tablespace))
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        connection.execute(create)
     yield server_url.removesuffix("postgres") + name
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -74,12 +74,14 @@ class Field:
         self.notes.append(f"{time.monotonic() - self._since:6.1f} s  {text}")
 
     @contextmanager
-    def ground(self, *, broker_url: str | None = None, server_url: str | None = None, **terms: Any) -> Iterator[Ground]:
+    def ground(
+        self, *, broker_url: str | None = None, tablespace: str = "pg_default", **terms: Any
+    ) -> Iterator[Ground]:
         """A ground of the scenario's own, on the house's servers unless told otherwise. `terms` are Ground's."""
         broker = broker_url or self.broker_url or self.house.rabbit.url
-        server = server_url or self.server_url or self.house.postgres.url
+        server = self.server_url or self.house.postgres.url
         name = f"chaos_{uuid4().hex[:12]}"
-        with database(server, name) as ledger_url:
+        with database(server, name, tablespace) as ledger_url:
             ground = Ground(self.folder / name, Servers(broker, ledger_url, name), self.marked, **terms)
             try:
                 yield ground

@@ -131,6 +131,7 @@ DOCTORED: dict[str, tuple[Evidence, str]] = {
         logged('{"event": "x", "level": "info", "body": "<soap:Envelope>"}'),
         "worker-transport.log: the log holds 'Envelope'",
     ),
+    "a command ends with an error": (logged("lodge: no key [x]"), "worker-transport.log: lodge: no key [x]"),
     "an error was logged": (
         logged('{"event": "runner.poison", "level": "error"}'),
         'worker-transport.log: {"event": "runner.poison"',
@@ -149,6 +150,7 @@ def test_doctored_evidence_is_found_out(evidence: Evidence, finding: str) -> Non
 
 HARMLESS: dict[str, Callable[[], Evidence]] = {
     "an error that the scenario explains": lambda: logged('{"event": "runner.poison", "level": "error"}'),
+    "a command that says why it ends": lambda: logged("lodge: no key [master-key.missing]"),
     "half a line of a killed process": lambda: logged('{"event": "receive.comp'),
     "what the sandbox says of clients that were killed": lambda: logged("Traceback", "sandbox-serve.log"),
 }
@@ -156,7 +158,7 @@ HARMLESS: dict[str, Callable[[], Evidence]] = {
 
 @pytest.mark.parametrize("evidence", HARMLESS.values(), ids=HARMLESS)
 def test_what_the_trouble_explains_is_not_held_against_it(evidence: Callable[[], Evidence]) -> None:
-    assert judge(evidence(), replace(EXPECTED, errors=frozenset({"runner.poison"}))) == []
+    assert judge(evidence(), replace(EXPECTED, errors=frozenset({"runner.poison", "lodge"}))) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
