@@ -18,6 +18,7 @@ from tests.chaos.scenario import Field, NotHereError, Scenario
 from tests.services.pipeline_processes import until
 
 _MEGABYTES = 64
+_FILLER = "filler"
 _MORE_THAN_ANY_DISK = "900000GB"
 _USUAL_LIMIT = "50MB"
 
@@ -54,7 +55,7 @@ def of_the_ledger(field: Field) -> None:
         ground.open()
         ground.push(field.marked.batch(20, "before", TROUBLED))
         until("some are final", lambda: "accepted" in ground.states().values(), 120)
-        filler = disk / "filler"
+        filler = disk / _FILLER
         field.note(f"{_fill(filler) // 1_000_000} MB of {_MEGABYTES} MB were free and are not any more")
         pushed = 0
         while not ground.logged("ledger.full"):
@@ -98,8 +99,11 @@ def _tablespace(server_url: str, disk: Path) -> Iterator[str]:
     create = sql.SQL("CREATE TABLESPACE {} LOCATION {}").format(sql.Identifier(name), sql.Literal(str(folder)))
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(create)
-        yield name
-        connection.execute(sql.SQL("DROP TABLESPACE {}").format(sql.Identifier(name)))
+        try:
+            yield name
+        finally:
+            (disk / _FILLER).unlink(missing_ok=True)
+            connection.execute(sql.SQL("DROP TABLESPACE {}").format(sql.Identifier(name)))
 
 
 def _fill(path: Path) -> int:

@@ -3,7 +3,7 @@
 import json
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +309,7 @@ class Ground(Site):
 
     def close(self) -> None:
         super().close()
-        with self._channel() as channel:
+        with suppress(pika.exceptions.AMQPError), self._channel() as channel:
             for queue in self._topology.queues().values():
                 channel.queue_delete(queue.name)
             channel.queue_delete(self._told_queue)
@@ -323,6 +323,9 @@ def database(server_url: str, name: str, tablespace: str = "pg_default") -> Iter
     create = sql.SQL("CREATE DATABASE {} TABLESPACE {}").format(sql.Identifier(name), sql.Identifier(tablespace))
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(create)
-    yield server_url.removesuffix("postgres") + name
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    try:
+        yield server_url.removesuffix("postgres") + name
+    finally:
+        # A scenario that failed may have left the server dead: then there is nothing to clear away.
+        with suppress(psycopg.OperationalError), psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
