@@ -36,7 +36,12 @@ def cluster(field: Field) -> None:
         leader.kill()
         pusher.push(batches[1].jobs)
         both = len(batches[0].jobs) + len(batches[1].jobs)
-        until("two nodes carry on", lambda: len(ground.states()) == both, 120, ground.states)
+        until(
+            "two nodes carry on",
+            lambda: len(ground.states()) == both,
+            120,
+            lambda: (len(ground.states()), ground.queues(), pusher.failure),
+        )
         field.note("the leader was killed, and two nodes carried on")
         alive = [node for node in nodes if node is not leader]
         alive[0].kill()
