@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check bench lock clean
+.PHONY: help setup run test chaos check bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ run: $(READY) ## lodge the example batch through the sandbox agencies, and show 
 
 test: $(READY) ## all tests; ARGS="-k gateway" passes arguments to pytest, PROCESSES=0 keeps them in one process
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(ARGS)
+
+chaos: $(READY) ## break everything that can break, and judge (docs/chaos.md); ARGS="--list", "--only NAME --seed N"
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(READY) ## style, types, layers, and tables against migrations
 	@echo "== ruff" && $(BIN)/ruff check && $(BIN)/ruff format --check

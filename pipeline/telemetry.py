@@ -21,8 +21,9 @@ def configure_logs(level: str, *, json_lines: bool, stream: TextIO | None = None
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if json_lines else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
-    # The broker's library tells every lost connection as an error of its own; ours are events with codes.
-    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    # The drivers tell every lost connection and every failed batch in lines of their own; ours are events with codes.
+    for driver in ("pika", "psycopg"):
+        logging.getLogger(driver).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -64,8 +64,9 @@ def mixed_batch(size: int, chance: random.Random, name: str = "job") -> Batch:
 class Pusher:
     """A producer as `docs/amqp-contract.md` wants one, in a thread: what is not confirmed is pushed again."""
 
-    def __init__(self, servers: Servers) -> None:
-        self._producer = Producer([servers.broker_url], servers.namespace, confirm_timeout=10)
+    def __init__(self, servers: Servers, brokers: Sequence[str] = ()) -> None:
+        """`brokers`: the nodes, where there are several."""
+        self._producer = Producer(list(brokers) or [servers.broker_url], servers.namespace, confirm_timeout=10)
         self._waiting: SimpleQueue[Mapping[str, bytes] | None] = SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -82,6 +83,11 @@ class Pusher:
         assert not self._thread.is_alive(), "the producer did not come to an end"
         if self.failure is not None:
             raise self.failure
+
+    @property
+    def busy(self) -> bool:
+        """Whether something was not confirmed yet."""
+        return self._thread.is_alive()
 
     def abandon(self) -> None:
         self._stopped.set()

@@ -114,10 +114,13 @@ class Site:
     def _launch(self, arguments: Sequence[str], kind: str, ready: str) -> Service:
         name = "-".join(arguments[:2]) if kind == "log" else arguments[0]
         log = self.folder / f"{len(self._started):03d}-{name}.{kind}"
-        service = Service(name, [LODGE, *arguments], log, lambda: ready in log.read_text(), self.environment)
+        service = self._process(name, arguments, log, lambda: ready in log.read_text())
         self._started.append((name, service))
         service.launch()
         return service
+
+    def _process(self, name: str, arguments: Sequence[str], log: Path, ready: Callable[[], bool]) -> Service:
+        return Service(name, [LODGE, *arguments], log, ready, self.environment)
 
     def kill(self, service: Service) -> None:
         """SIGKILL."""

@@ -1,6 +1,7 @@
 """A RabbitMQ node of the tests' own, from the binaries that are installed: as any user, beside any other node."""
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -15,11 +16,17 @@ _LIBRARY = Path("/usr/lib/rabbitmq/lib")
 class PrivateRabbit:
     """`start`, `kill` and `start` again keep ports and data; `stop` removes everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: "PrivateRabbit | None" = None) -> None:
+        """`beside`: a node whose name server and cookie it shares, so that it can join it; stop that one last."""
         scripts = _scripts()
         self._home = Path(tempfile.mkdtemp(prefix="lodge-rabbit-"))
         self.port = free_port()
-        self._epmd_port = free_port()
+        self._epmd_port: int = free_port() if beside is None else beside._epmd_port
+        self._cookie: str = secrets.token_hex(16) if beside is None else beside._cookie
+        self._owns_epmd = beside is None
+        cookie = self._home / ".erlang.cookie"
+        cookie.write_text(self._cookie)
+        cookie.chmod(0o400)
         self._env = self._environment()
         self._ctl = str(scripts / "rabbitmqctl")
         (self._home / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n")
@@ -38,7 +45,13 @@ class PrivateRabbit:
             lambda: _greets(self.port),
             env=self._env,
         )
-        self._epmd.start()
+        if self._owns_epmd:
+            self._epmd.start()
+
+    @property
+    def name(self) -> str:
+        """Of the node, as others join it."""
+        return f"lodge-{self.port}@localhost"
 
     @property
     def url(self) -> str:
@@ -46,6 +59,11 @@ class PrivateRabbit:
 
     def start(self) -> None:
         self._node.start()
+
+    def join(self, other: "PrivateRabbit") -> None:
+        """Become a member of the other node's cluster."""
+        for command in (("stop_app",), ("join_cluster", other.name), ("start_app",)):
+            self.ctl(*command)
 
     def kill(self) -> None:
         self._node.kill()
@@ -72,7 +90,7 @@ class PrivateRabbit:
             "LANG": "C.UTF-8",
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": f"lodge-{self.port}@localhost",
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_MNESIA_BASE": f"{home}/data",
             "RABBITMQ_LOG_BASE": f"{home}/log",

@@ -1,6 +1,18 @@
-"""What the other side writes must not fill our registry."""
+"""What the other side writes must not fill our registry, nor our drivers our log."""
 
-from pipeline.telemetry import Metrics
+import logging
+
+import pytest
+
+from pipeline.telemetry import Metrics, configure_logs
+
+
+@pytest.mark.parametrize("driver", ["pika", "psycopg"])
+def test_a_driver_writes_no_line_of_its_own_into_the_log(driver: str, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger(driver).setLevel(logging.NOTSET)
+    configure_logs("info", json_lines=True)
+    logging.getLogger(f"{driver}.pool").warning("error ignored terminating a connection")
+    assert caplog.records == []
 
 
 def test_unknown_faults_are_counted_by_code_and_beyond_forty_codes_together() -> None:
