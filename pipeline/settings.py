@@ -19,6 +19,9 @@ from pipeline.lodgment.job import problems_of
 
 SETTINGS_FILE_VARIABLE = "LODGE_SETTINGS_FILE"
 
+Duration = Annotated[timedelta, Field(gt=timedelta(0))]
+"""A time that must pass: with zero, what is tried again would be tried without end."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,8 +71,8 @@ class Sbr2Settings(_Section):
     )
     signed_responses: bool = Field(default=False, description="refuse pulled responses that are not signed")
     software_ids: bool = Field(default=True, description="cloud software: every lodgment carries its software id")
-    poll_first: timedelta = timedelta(seconds=60)
-    poll_longest: timedelta = timedelta(minutes=15)
+    poll_first: Duration = timedelta(seconds=60)
+    poll_longest: Duration = timedelta(minutes=15)
     late_after: timedelta = Field(default=timedelta(hours=24), description="from then on a missing outcome is told")
     closing_after: timedelta = Field(default=timedelta(hours=72), description="told again, while there is still time")
     give_up_after: timedelta = Field(default=timedelta(hours=96), description="from then on a person must ask")
@@ -104,8 +107,13 @@ class EnvironmentSettings(_Section):
     authentication: Literal["token", "basic"] = "token"
     username: str | None = None
     password_file: Path | None = None
-    agency_timeout: timedelta = Field(default=timedelta(seconds=200), description="over three minutes (WIG 3.6)")
-    sts_timeout: timedelta = timedelta(seconds=30)
+    agency_timeout: timedelta = Field(
+        default=timedelta(seconds=200),
+        gt=timedelta(0),
+        le=timedelta(minutes=10),
+        description="over three minutes (WIG 3.6); RabbitMQ takes a message back after 30, so at most ten",
+    )
+    sts_timeout: Duration = timedelta(seconds=30)
     sts_contract: Literal["v1.3", "v1.2-legacy-sha1"] = Field(
         default="v1.3", description="v1.2 signs with SHA-1: only for a service that takes nothing else"
     )
@@ -128,9 +136,9 @@ class EnvironmentSettings(_Section):
         default=False,
         description="tokens act for the employer under the job's software_id (MAS-ST 3.3.1); ASIC's guide knows none",
     )
-    poll_first: timedelta = timedelta(seconds=60)
-    unavailable_first: timedelta = timedelta(seconds=30)
-    retry_first: timedelta = timedelta(seconds=5)
+    poll_first: Duration = timedelta(seconds=60)
+    unavailable_first: Duration = timedelta(seconds=30)
+    retry_first: Duration = timedelta(seconds=5)
     services: tuple[ServiceSettings, ...] = ()
     sbr2: Sbr2Settings | None = Field(default=None, description="omitted: this environment lodges no pay events")
 
@@ -186,8 +194,8 @@ class Settings(BaseSettings):
         description="tokens of lodgments with a not_before are asked for so long ahead",
     )
     ledger_connections: int = Field(default=8, ge=1, le=100)
-    stuck_after: timedelta = timedelta(minutes=5)
-    sweep_every: timedelta = timedelta(milliseconds=500)
+    stuck_after: Duration = timedelta(minutes=5)
+    sweep_every: Duration = timedelta(milliseconds=500)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     metrics_port: int | None = Field(default=None, ge=1, le=65535)

@@ -101,6 +101,14 @@ def _told(error: Exception) -> tuple[str, int]:
         return f"{error} [{error.code}]; nothing was lost: try again when it is back", NOT_AS_IT_MUST_BE
     if isinstance(error, PipelineError):
         return f"{error} [{error.code}]", NOT_AS_IT_MUST_BE
+    if isinstance(error, ImportError) or type(error).__module__ == "xmlsec":
+        # Nothing that seals can be imported where xmlsec refuses to load: this is the start of every worker.
+        from pipeline.protocol.libraries import require_one_libxml2, xml_libraries
+
+        try:
+            require_one_libxml2(xml_libraries())
+        except ConfigurationError as told:
+            return _told(told)
     return (
         f"unexpected {type(error).__name__}: a defect of this program; run it again with --debug and report that",
         NOT_AS_IT_MUST_BE,
