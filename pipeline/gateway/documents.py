@@ -98,7 +98,10 @@ class DocumentStore:
         return file
 
     def _allowed(self, reference: str) -> Path:
-        parts = urlsplit(reference)
+        try:
+            parts = urlsplit(reference)
+        except ValueError as error:
+            raise JobRefusedError("payload.reference", ("payload.reference: not a URL",)) from error
         if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
             raise JobRefusedError("payload.reference", ("payload.reference: must be a file: URL without a host",))
         try:
