@@ -87,15 +87,14 @@ class DocumentStore:
         except OSError as error:
             text = f"payload.reference: cannot be read ({error.strerror}); check the path and its permissions"
             raise JobRefusedError("payload.reference", (text,)) from error
-        file = os.fdopen(descriptor, "rb")
-        status = os.fstat(file.fileno())
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            file.close()
+            os.close(descriptor)
             raise JobRefusedError("payload.reference", ("payload.reference: must be a regular file",))
         if status.st_size > self._limit:
-            file.close()
+            os.close(descriptor)
             raise _too_large(status.st_size, self._limit)
-        return file
+        return os.fdopen(descriptor, "rb")
 
     def _allowed(self, reference: str) -> Path:
         try:

@@ -1,7 +1,5 @@
 """Schema migrations, driven from code: there is no ini file to find or to keep in step."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -48,7 +46,8 @@ def upgrade(url: str, revision: str = "head") -> None:
         DependencyDownError: the database cannot be used now, or another migration is running.
         ConfigurationError: `db.revision`, there is no such revision.
     """
-    with translated(), _connected(url) as connection, _known(revision):
+    require_revision(revision)
+    with translated(), _connected(url) as connection:
         command.upgrade(_config(connection), revision)
 
 
@@ -59,7 +58,8 @@ def downgrade(url: str, revision: str) -> None:
         DependencyDownError: as `upgrade`.
         ConfigurationError: `db.revision`, there is no such revision.
     """
-    with translated(), _connected(url) as connection, _known(revision):
+    require_revision(revision)
+    with translated(), _connected(url) as connection:
         command.downgrade(_config(connection), revision)
 
 
@@ -95,17 +95,19 @@ def missing(revision: str | None) -> tuple[str, ...]:
     return tuple(reversed([script.revision for script in _scripts().iterate_revisions("head", revision or "base")]))
 
 
-@contextmanager
-def _known(revision: str) -> Iterator[None]:
-    """Alembic's own refusals of a revision, in our words."""
-    names = ", ".join(sorted(script.revision for script in _scripts().walk_revisions()))
-    refusal = ConfigurationError("db.revision", f"revision: there is no {revision!r} to go to; there are base, {names}")
-    if not revision:
-        raise refusal
+def require_revision(revision: str) -> None:
+    """See that there is such a revision; asked before a database is connected to, which for SQLite makes its file.
+
+    Raises:
+        ConfigurationError: `db.revision`.
+    """
     try:
-        yield
-    except CommandError as error:
-        raise refusal from error
+        if revision and _scripts().get_revisions(revision) is not None:
+            return
+    except CommandError:
+        pass
+    names = ", ".join(sorted(script.revision for script in _scripts().walk_revisions()))
+    raise ConfigurationError("db.revision", f"revision: there is no {revision!r} to go to; there are base, {names}")
 
 
 @cache

@@ -270,4 +270,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _readable_id(fields: dict[str, Any]) -> str | None:
     job_id = fields.get("job_id")
-    return job_id[:128] if isinstance(job_id, str) else None
+    if not isinstance(job_id, str):
+        return None
+    # JSON can say half of a surrogate pair, which no message and no ledger can carry on.
+    return job_id[:128].encode(errors="replace").decode()
