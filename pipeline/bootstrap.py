@@ -31,6 +31,7 @@ from pipeline.lodgment.references import Ids
 from pipeline.pkcs11 import open_token
 from pipeline.profiles import channels, environment_of, timeouts, timing
 from pipeline.protocol.keystore import KeystoreError
+from pipeline.protocol.libraries import require_one_libxml2, xml_libraries
 from pipeline.secret_files import read_secret
 from pipeline.settings import EnvironmentSettings, Settings
 from pipeline.stages.contract import Context
@@ -72,6 +73,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
     Raises:
         ConfigurationError: whatever cannot work as set, with the setting's name.
     """
+    require_one_libxml2(xml_libraries())
     async with AsyncExitStack() as stack:
         if settings.embedded:
             _require_own_ledger(settings)

@@ -1,16 +1,29 @@
 """Settings: a TOML file named by LODGE_SETTINGS_FILE, then LODGE_* variables over it. Secrets come from files only."""
 
 import os
+import re
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -18,6 +31,25 @@ from pipeline.lodgment.errors import ConfigurationError
 from pipeline.lodgment.job import problems_of
 
 SETTINGS_FILE_VARIABLE = "LODGE_SETTINGS_FILE"
+
+_FIELD = re.compile(r'field "(\w+)"')
+
+
+def _with_host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        fits = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket without its other, a port that is no number
+        fits = False
+    if not fits:
+        raise ValueError("must be https://host or https://host:port, with a port from 1 to 65535")
+    return url
+
+
+HttpsUrl = Annotated[str, Field(pattern=r"^https://"), AfterValidator(_with_host)]
+
+Duration = Annotated[timedelta, Field(gt=timedelta(0))]
+"""A time that must pass: with zero, what is tried again would be tried without end."""
 
 
 class _Section(BaseModel):
@@ -53,7 +85,7 @@ class Closedown(_Section):
 class Sbr2Settings(_Section):
     """Single Touch Payroll over SBR2. Nothing here is proved by a public document: compare with your registration."""
 
-    gateways: dict[str, Annotated[str, Field(pattern=r"^https://")]] = Field(
+    gateways: dict[str, HttpsUrl] = Field(
         min_length=1, description="scheme and host by a name of yours; keep those that open lodgments went through"
     )
     gateway: str = Field(description="the one of `gateways` that new lodgments go through")
@@ -68,8 +100,8 @@ class Sbr2Settings(_Section):
     )
     signed_responses: bool = Field(default=False, description="refuse pulled responses that are not signed")
     software_ids: bool = Field(default=True, description="cloud software: every lodgment carries its software id")
-    poll_first: timedelta = timedelta(seconds=60)
-    poll_longest: timedelta = timedelta(minutes=15)
+    poll_first: Duration = timedelta(seconds=60)
+    poll_longest: Duration = timedelta(minutes=15)
     late_after: timedelta = Field(default=timedelta(hours=24), description="from then on a missing outcome is told")
     closing_after: timedelta = Field(default=timedelta(hours=72), description="told again, while there is still time")
     give_up_after: timedelta = Field(default=timedelta(hours=96), description="from then on a person must ask")
@@ -91,8 +123,8 @@ class Sbr2Settings(_Section):
 class EnvironmentSettings(_Section):
     """One environment of the agencies: where they are, and who we are there."""
 
-    agency_url: str = Field(pattern=r"^https://", description="scheme and host of the gateway")
-    sts_url: str | None = Field(default=None, pattern=r"^https://", description="the token service, with its path")
+    agency_url: HttpsUrl = Field(description="scheme and host of the gateway")
+    sts_url: HttpsUrl | None = Field(default=None, description="the token service, with its path")
     applies_to: str | None = Field(default=None, description="the relying party as the token service knows it")
     ca_file: Path | None = Field(default=None, description="trust only these authorities (PEM); omitted: the system's")
     keystore: Path | None = Field(default=None, description="keystore.xml, PEM or PKCS#12: a file, or a folder of them")
@@ -104,8 +136,13 @@ class EnvironmentSettings(_Section):
     authentication: Literal["token", "basic"] = "token"
     username: str | None = None
     password_file: Path | None = None
-    agency_timeout: timedelta = Field(default=timedelta(seconds=200), description="over three minutes (WIG 3.6)")
-    sts_timeout: timedelta = timedelta(seconds=30)
+    agency_timeout: timedelta = Field(
+        default=timedelta(seconds=200),
+        gt=timedelta(0),
+        le=timedelta(minutes=10),
+        description="over three minutes (WIG 3.6); RabbitMQ takes a message back after 30, so at most ten",
+    )
+    sts_timeout: Duration = timedelta(seconds=30)
     sts_contract: Literal["v1.3", "v1.2-legacy-sha1"] = Field(
         default="v1.3", description="v1.2 signs with SHA-1: only for a service that takes nothing else"
     )
@@ -128,9 +165,9 @@ class EnvironmentSettings(_Section):
         default=False,
         description="tokens act for the employer under the job's software_id (MAS-ST 3.3.1); ASIC's guide knows none",
     )
-    poll_first: timedelta = timedelta(seconds=60)
-    unavailable_first: timedelta = timedelta(seconds=30)
-    retry_first: timedelta = timedelta(seconds=5)
+    poll_first: Duration = timedelta(seconds=60)
+    unavailable_first: Duration = timedelta(seconds=30)
+    retry_first: Duration = timedelta(seconds=5)
     services: tuple[ServiceSettings, ...] = ()
     sbr2: Sbr2Settings | None = Field(default=None, description="omitted: this environment lodges no pay events")
 
@@ -171,7 +208,7 @@ class Settings(BaseSettings):
     payload_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(), description="folders that file: payloads are in"
     )
-    sandbox_url: str = Field(default="https://localhost:8443", description="where `lodge sandbox serve` listens")
+    sandbox_url: HttpsUrl = Field(default="https://localhost:8443", description="where `lodge sandbox serve` listens")
     software: SoftwareSettings | None = None
     environments: dict[str, EnvironmentSettings] = Field(default_factory=dict)
     batch: int = Field(default=200, ge=1, le=1000, description="messages that a worker takes at once")
@@ -190,8 +227,8 @@ class Settings(BaseSettings):
         description="tokens of lodgments with a not_before are asked for so long ahead",
     )
     ledger_connections: int = Field(default=8, ge=1, le=100)
-    stuck_after: timedelta = timedelta(minutes=5)
-    sweep_every: timedelta = timedelta(milliseconds=500)
+    stuck_after: Duration = timedelta(minutes=5)
+    sweep_every: Duration = timedelta(milliseconds=500)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
@@ -236,5 +273,16 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise ConfigurationError("settings.invalid", "settings: " + "; ".join(problems_of(error))) from error
-    except (ValueError, OSError) as error:
-        raise ConfigurationError("settings.file", f"settings: {error}") from error
+    except SettingsError as error:
+        field = _FIELD.search(str(error))
+        variable = f"LODGE_{field[1].upper()}" if field else "a LODGE_ variable"
+        raise ConfigurationError("settings.invalid", f"settings: {variable}: must be JSON") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError("settings.file", f"{SETTINGS_FILE_VARIABLE}: {path} is not UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError("settings.file", f"{SETTINGS_FILE_VARIABLE}: {path} is no TOML: {error}") from error
+    except RecursionError as error:
+        raise ConfigurationError("settings.file", "settings: are nested too deep") from error
+    except OSError as error:
+        text = f"{SETTINGS_FILE_VARIABLE}: {path} cannot be read: {error.strerror}"
+        raise ConfigurationError("settings.file", text) from error

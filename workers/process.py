@@ -17,6 +17,7 @@ from pipeline.runner import Activity, Periodic, pause
 from pipeline.settings import Settings
 from pipeline.stages.sweep import SweepWatch
 from workers import intake, outcome, scheduler, signer, token, transport
+from workers.memory import keep_memory_private
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,7 @@ _SWEEPS_EVERY = 15.0
 
 async def serve(settings: Settings, workers: Sequence[Worker]) -> None:
     """Work until SIGTERM or SIGINT, then finish and ack what is in hand."""
+    keep_memory_private()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from urllib.parse import urlsplit
 
 import pika
 import structlog
@@ -12,6 +11,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError
 
 from pipeline.broker.channel import Channel, Timing, settle
+from pipeline.broker.urls import parts_of
 from pipeline.broker.writing import GatheringConnection
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError, PipelineError
 
@@ -227,9 +227,7 @@ def _refusal(target: pika.URLParameters, error: Exception) -> PipelineError:
 
 def parameters(url: str, timing: Timing, ca_file: str | None) -> pika.URLParameters:
     """The URL's parameters with our time limits; TLS is always verified, there is no query argument around it."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"amqp", "amqps"} or parts.query:
-        raise ConfigurationError("broker.url", "a broker URL is amqp[s]://user:password@host[:port]/vhost, no query")
+    parts = parts_of(url)
     target = pika.URLParameters(url)
     if parts.scheme == "amqps":
         target.ssl_options = pika.SSLOptions(ssl.create_default_context(cafile=ca_file))

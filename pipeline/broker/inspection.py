@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pika
@@ -12,6 +11,7 @@ import pika
 from pipeline.broker.channel import BrokerRefusalError, Channel, Timing
 from pipeline.broker.connection import Session, open_session, parameters
 from pipeline.broker.topology import QUARANTINE, Topology
+from pipeline.broker.urls import parts_of
 from pipeline.lodgment.errors import DependencyDownError
 
 _TIMING = Timing(connect=8, answer=4, blocked=10)
@@ -47,7 +47,7 @@ def broker_address(url: str) -> tuple[str, int]:
         ConfigurationError: `broker.url`.
     """
     parameters(url, _TIMING, None)
-    parts = urlsplit(url)
+    parts = parts_of(url)
     return parts.hostname or "localhost", parts.port or _DEFAULT_PORTS[parts.scheme]
 
 

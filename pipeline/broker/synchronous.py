@@ -2,11 +2,11 @@
 
 import ssl
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from amqp import exceptions
 from kombu.connection import Connection
 
+from pipeline.broker.urls import parts_of
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
 
 LOST = (exceptions.AMQPError, OSError)
@@ -68,9 +68,7 @@ def abandon(connection: Connection) -> None:
 
 def _tls(url: str, ca_file: str | None) -> dict[str, object] | None:
     """TLS as it must be; kombu's default for amqps checks nothing."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"amqp", "amqps"} or parts.query:
-        raise ConfigurationError("broker.url", "a broker URL is amqp[s]://user:password@host[:port]/vhost, no query")
+    parts = parts_of(url)
     if parts.scheme == "amqp":
         return None
     return {
@@ -82,5 +80,5 @@ def _tls(url: str, ca_file: str | None) -> dict[str, object] | None:
 
 
 def _name(url: str) -> str:
-    parts = urlsplit(url)
+    parts = parts_of(url)
     return f"{parts.hostname}:{parts.port or 'default port'}{parts.path}"

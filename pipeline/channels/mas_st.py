@@ -21,11 +21,14 @@ from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.soap import CONTENT_TYPE, Fault, descendant, read_envelope
 from pipeline.protocol.suites import V1_3, Suite
 from pipeline.protocol.timestamps import instant_of
+from pipeline.protocol.verify import EnvelopeError, verify_token_request
 from pipeline.protocol.wstrust import Claim, Relationship, RelationshipId, SecurityToken, TokenRequest, WsTrustError
 from pipeline.protocol.wstrust_reply import Expected, read_token
 from pipeline.protocol.wstrust_request import ISSUE_ACTION, signed_request
 from pipeline.protocol.xml import XmlError, parse
 
+SELF_CHECK = "sts.self-check"
+"""What we signed does not hold: nothing was sent, and this program or the token that signed is broken."""
 REPLY_LIMIT = 1024 * 1024
 """Bytes; the recorded response has 13,000."""
 
@@ -107,7 +110,8 @@ def request(
     `skew` is what `clock_skew` measured last: the times in the message are on the service's clock, `now` is on ours.
 
     Raises:
-        RefusedError: `sts.act-as` and the codes of `WsTrustError`: nothing that can be asked for.
+        RefusedError: `sts.act-as` and the codes of `WsTrustError`: nothing that can be asked for. `sts.self-check`:
+            the signature that was just made does not hold, or does not cover what it must.
     """
     try:
         relationship = _relationship(profile, credential, key, nonce)
@@ -131,6 +135,9 @@ def request(
             suite=profile.suite,
             back_date=profile.back_date,
         )
+        verify_token_request(body, credential.certificate_der, profile.suite)
+    except EnvelopeError as error:
+        raise RefusedError(SELF_CHECK, f"the token request is not sent, {error.code}: {error}") from error
     except (WsTrustError, XmlError) as error:
         raise RefusedError(error.code, f"no token can be asked for: {error}") from error
     headers = (("Content-Type", f'{CONTENT_TYPE}; action="{ISSUE_ACTION}"'),)

@@ -87,18 +87,20 @@ class DocumentStore:
         except OSError as error:
             text = f"payload.reference: cannot be read ({error.strerror}); check the path and its permissions"
             raise JobRefusedError("payload.reference", (text,)) from error
-        file = os.fdopen(descriptor, "rb")
-        status = os.fstat(file.fileno())
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            file.close()
+            os.close(descriptor)
             raise JobRefusedError("payload.reference", ("payload.reference: must be a regular file",))
         if status.st_size > self._limit:
-            file.close()
+            os.close(descriptor)
             raise _too_large(status.st_size, self._limit)
-        return file
+        return os.fdopen(descriptor, "rb")
 
     def _allowed(self, reference: str) -> Path:
-        parts = urlsplit(reference)
+        try:
+            parts = urlsplit(reference)
+        except ValueError as error:
+            raise JobRefusedError("payload.reference", ("payload.reference: not a URL",)) from error
         if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
             raise JobRefusedError("payload.reference", ("payload.reference: must be a file: URL without a host",))
         try:

@@ -19,6 +19,8 @@ _BUSY_SQLSTATES = {
 _FULL_SQLSTATES = {"53100", "53200"}  # disk_full, out_of_memory
 _READ_ONLY_SQLSTATE = "25006"  # a stand-by, or a server that protects itself; psycopg calls it an internal error
 
+DAMAGED = "ledger.damaged"
+"""The file is no database, or not whole: no message is to blame for it, and only a person can mend it."""
 _SQLITE_CODES = {
     sqlite3.SQLITE_BUSY: "ledger.busy",
     sqlite3.SQLITE_LOCKED: "ledger.busy",
@@ -26,6 +28,8 @@ _SQLITE_CODES = {
     sqlite3.SQLITE_READONLY: "ledger.read_only",
     sqlite3.SQLITE_IOERR: "ledger.down",
     sqlite3.SQLITE_CANTOPEN: "ledger.down",
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
 }
 
 
@@ -34,7 +38,7 @@ def translated() -> Iterator[None]:
     """Turn a database that cannot be used into a wait, and data that it refuses into a refusal; defects pass unchanged.
 
     Raises:
-        DependencyDownError: `ledger.down`, `ledger.busy`, `ledger.full`, `ledger.read_only`.
+        DependencyDownError: `ledger.down`, `ledger.busy`, `ledger.full`, `ledger.read_only`, `ledger.damaged`.
         RefusedError: `ledger.refused`, a constraint or a type does not take the row.
     """
     try:
@@ -44,7 +48,9 @@ def translated() -> Iterator[None]:
     except exc.DBAPIError as error:
         code = _down_code(error)
         if code is not None:
-            raise DependencyDownError(code, f"the ledger cannot be used now: {_first_line(error.orig)}") from error
+            advice = "; stop what uses it and restore it from a backup" if code == DAMAGED else ""
+            text = f"the ledger cannot be used now: {_first_line(error.orig)}{advice}"
+            raise DependencyDownError(code, text) from error
         if isinstance(error, exc.IntegrityError | exc.DataError):
             # Without its cause: PostgreSQL's text quotes the row, and a traceback would carry it into the log.
             raise RefusedError("ledger.refused", f"the ledger does not take this row: {_rule(error.orig)}") from None
@@ -57,9 +63,9 @@ def _down_code(error: exc.DBAPIError) -> str | None:
             code = _postgresql_code(state, operational=isinstance(error.orig, psycopg.OperationalError))
         case psycopg.OperationalError() | psycopg.InterfaceError():
             code = "ledger.down"
-        case sqlite3.OperationalError() as cause:
+        case sqlite3.DatabaseError(sqlite_errorcode=int(number)):
             # Extended codes keep the primary one in their low byte. Plain SQLITE_ERROR is a defect in a statement.
-            code = _SQLITE_CODES.get(cause.sqlite_errorcode & 0xFF)
+            code = _SQLITE_CODES.get(number & 0xFF)
         case _:
             code = None
     return "ledger.down" if code is None and error.connection_invalidated else code

@@ -8,6 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
@@ -27,12 +28,13 @@ def database_url(text: str) -> URL:
     """
     try:
         url = make_url(text)
-    except ArgumentError as error:
-        raise ConfigurationError("ledger.url", "the ledger's URL cannot be read") from error
+    except (ArgumentError, ValueError) as error:  # a port that is no number is a ValueError
+        text = "ledger_url: cannot be read: it is postgresql://user@host[:port]/name or sqlite:///path/to/file"
+        raise ConfigurationError("ledger.url", text) from error
     driver = _DRIVERS.get(url.get_backend_name())
     if driver is None or (driver == "sqlite" and not url.database):
         raise ConfigurationError(
-            "ledger.url", "the ledger's URL must be postgresql://user@host/name or sqlite:///path/to/file"
+            "ledger.url", "ledger_url: must be postgresql://user@host/name or sqlite:///path/to/file"
         )
     return url.set(drivername=driver)
 
@@ -42,13 +44,21 @@ def upgrade(url: str, revision: str = "head") -> None:
 
     Raises:
         DependencyDownError: the database cannot be used now, or another migration is running.
+        ConfigurationError: `db.revision`, there is no such revision.
     """
+    require_revision(revision)
     with translated(), _connected(url) as connection:
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(url: str, revision: str) -> None:
-    """Take the schema back to `revision`, or to nothing with `base`: what the newer schema held is lost."""
+    """Take the schema back to `revision`, or to nothing with `base`: what the newer schema held is lost.
+
+    Raises:
+        DependencyDownError: as `upgrade`.
+        ConfigurationError: `db.revision`, there is no such revision.
+    """
+    require_revision(revision)
     with translated(), _connected(url) as connection:
         command.downgrade(_config(connection), revision)
 
@@ -83,6 +93,21 @@ def missing(revision: str | None) -> tuple[str, ...]:
     if not is_behind(revision):
         return ()
     return tuple(reversed([script.revision for script in _scripts().iterate_revisions("head", revision or "base")]))
+
+
+def require_revision(revision: str) -> None:
+    """See that there is such a revision; asked before a database is connected to, which for SQLite makes its file.
+
+    Raises:
+        ConfigurationError: `db.revision`.
+    """
+    try:
+        if revision and _scripts().get_revisions(revision) is not None:
+            return
+    except CommandError:
+        pass
+    names = ", ".join(sorted(script.revision for script in _scripts().walk_revisions()))
+    raise ConfigurationError("db.revision", f"revision: there is no {revision!r} to go to; there are base, {names}")
 
 
 @cache

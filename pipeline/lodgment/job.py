@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from stdnum.au import abn as abn_rules
 
 from pipeline.lodgment.software_id import form_fault
@@ -18,6 +19,12 @@ INLINE_LIMIT = 256 * 1024
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$"
 _ONE_LINE = r"^[^\x00-\x1f\x7f\ufffe\uffff]*$"
 """No control characters: neither XML nor the ledger can hold all of them, and they would not be lodged as written."""
+_IN_WORDS = {
+    _NAME: "must begin with a letter or digit, and go on with these or . _ : @ / + - only",
+    _ONE_LINE: "must be one line of text without control characters: remove them",
+    r"^file:": "must be a file: URL, for example file:///data/in/1.xml",
+    r"^[0-9a-f]{64}$": "must be a SHA-256 in 64 lower-case hex digits",
+}
 
 
 def _abn(value: str) -> str:
@@ -208,7 +215,9 @@ def read_job(body: bytes) -> LodgmentJob:
         JobRefusedError: `job.json` when it is not JSON, `job.version` for an unknown version, `job.invalid` otherwise.
     """
     try:
-        fields = json.loads(body)
+        fields = json.loads(body, object_pairs_hook=_each_once)
+    except JobRefusedError:
+        raise
     except (ValueError, RecursionError) as error:
         raise JobRefusedError("job.json", (f"the message body is not JSON: {error}",)) from error
     if not isinstance(fields, dict):
@@ -225,9 +234,15 @@ def read_job(body: bytes) -> LodgmentJob:
 def problems_of(error: ValidationError) -> tuple[str, ...]:
     """Each fault of a pydantic error as `field: rule`, without the offending values: they may be personal data."""
     return tuple(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'job'}: {fault['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(str(part) for part in fault['loc']) or 'job'}: {_rule(fault)}"
         for fault in error.errors(include_input=False, include_url=False)
     )
+
+
+def _rule(fault: ErrorDetails) -> str:
+    if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] in _IN_WORDS:
+        return _IN_WORDS[fault["ctx"]["pattern"]]
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def promise_fault(size: int, sha256: str, promised: Payload) -> str | None:
@@ -245,6 +260,17 @@ def job_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Lodgment job, version 1", **schema}
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two fields with one name, others may read another one than we do."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise JobRefusedError("job.json", ("a name stands twice in one object: keep one of the two",))
+    return fields
+
+
 def _readable_id(fields: dict[str, Any]) -> str | None:
     job_id = fields.get("job_id")
-    return job_id[:128] if isinstance(job_id, str) else None
+    if not isinstance(job_id, str):
+        return None
+    # JSON can say half of a surrogate pair, which no message and no ledger can carry on.
+    return job_id[:128].encode(errors="replace").decode()

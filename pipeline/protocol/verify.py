@@ -1,4 +1,4 @@
-"""The outbound self-check: an envelope judged by another implementation (xmlsec) before anybody else judges it.
+"""The outbound self-check: a message judged by another implementation (xmlsec) before anybody else judges it.
 
 A signature library answers only "these octets were signed". Everything else is checked here: the shape of the header,
 which node each reference reaches, that no id is ambiguous, and that each algorithm is one of the few that are emitted.
@@ -16,6 +16,7 @@ from lxml import etree
 
 from pipeline.protocol.algorithms import Algorithm, TokenProfile
 from pipeline.protocol.namespaces import Ns
+from pipeline.protocol.suites import V1_3, Suite
 from pipeline.protocol.wsse import AssertionReference
 from pipeline.protocol.xml import XmlError, canonical, parse, text_of
 
@@ -25,7 +26,7 @@ _REFERENCE_PARTS = ("Transforms", "DigestMethod", "DigestValue")
 
 
 class EnvelopeError(ValueError):
-    """An envelope that must not be sent. `code` says which rule it breaks."""
+    """A message that must not be sent. `code` says which rule it breaks."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
@@ -109,6 +110,29 @@ def verify_envelope(envelope: bytes, expected: Expectation) -> etree._Element:
     return body
 
 
+def verify_token_request(message: bytes, certificate_der: bytes, suite: Suite = V1_3) -> None:
+    """See that a token request is signed over its Timestamp and its `wsa:To`, as the service's policy wants it.
+
+    Raises:
+        EnvelopeError: `envelope.xml`, `.shape`, `.id`, `.reference`, `.algorithm`, `.token` or `.signature`.
+    """
+    try:
+        root = parse(message)
+        header = _only(root, Ns.SOAP("Header"))
+        to, security = _only(header, Ns.WSA("To")), _only(header, Ns.WSSE("Security"))
+        timestamp, token = _only(security, Ns.WSU("Timestamp")), _only(security, Ns.WSSE("BinarySecurityToken"))
+        signature = _only(security, Ns.DS("Signature"))
+        _only(root, Ns.SOAP("Body"))
+        if text_of(token) != base64.b64encode(certificate_der).decode():
+            raise EnvelopeError("envelope.token", "the BinarySecurityToken is not the credential's certificate")
+        _check_signature(signature, suite.signature_method, (timestamp, to), _ids(root), suite.digest_method)
+        _check_key_reference(signature, token)
+    except XmlError as error:
+        raise EnvelopeError("envelope.xml", str(error)) from error
+    key = xmlsec.Key.from_memory(certificate_der, xmlsec.constants.KeyDataFormatCertDer)
+    _verify(signature, key, (timestamp, to))
+
+
 def _only(parent: etree._Element, name: str) -> etree._Element:
     found = parent.findall(name)
     if len(found) != 1:
@@ -145,12 +169,13 @@ def _ids(root: etree._Element) -> Mapping[str, list[etree._Element]]:
 
 def _check_signature(
     signature: etree._Element,
-    method: Algorithm,
+    method: str,
     covered: tuple[etree._Element, ...],
     ids: Mapping[str, list[etree._Element]],
+    digest_method: str = Algorithm.SHA256,
 ) -> None:
     """The signature covers exactly `covered`, in order, by the method given and exclusive canonicalization only."""
-    extra = ("KeyInfo",) if method is Algorithm.RSA_SHA256 else ()
+    extra = () if method == Algorithm.HMAC_SHA256 else ("KeyInfo",)
     info = _only(signature, Ns.DS("SignedInfo"))
     if [child.tag for child in signature] != [Ns.DS(name) for name in ("SignedInfo", "SignatureValue", *extra)]:
         raise EnvelopeError("envelope.shape", "a signature holds SignedInfo, SignatureValue, and KeyInfo if it is RSA")
@@ -160,7 +185,7 @@ def _check_signature(
     _check_algorithm(canonicalization, "CanonicalizationMethod", Algorithm.EXCLUSIVE_C14N)
     _check_algorithm(signing, "SignatureMethod", method)
     for reference, node in zip(references, covered, strict=True):
-        _check_reference(reference)
+        _check_reference(reference, digest_method)
         target = reference.get("URI", "")
         if not target.startswith("#") or len(target) == 1:
             raise EnvelopeError("envelope.reference", "a reference must point into the message")
@@ -190,7 +215,7 @@ def _check_digests(signature: etree._Element, covered: tuple[etree._Element, ...
             raise EnvelopeError("envelope.signature", "a digest of the endorsing signature does not hold")
 
 
-def _check_reference(reference: etree._Element) -> None:
+def _check_reference(reference: etree._Element, digest: str) -> None:
     names = [child.tag for child in reference]
     if reference.tag != Ns.DS("Reference") or names != [Ns.DS(name) for name in _REFERENCE_PARTS]:
         raise EnvelopeError("envelope.shape", f"SignedInfo must hold references of {', '.join(_REFERENCE_PARTS)}")
@@ -198,11 +223,11 @@ def _check_reference(reference: etree._Element) -> None:
     if len(transforms) != 1:
         raise EnvelopeError("envelope.algorithm", "a reference must have one transform")
     _check_algorithm(transforms[0], "Transform", Algorithm.EXCLUSIVE_C14N)
-    _check_algorithm(digest_method, "DigestMethod", Algorithm.SHA256)
+    _check_algorithm(digest_method, "DigestMethod", digest)
     text_of(digest_value)
 
 
-def _check_algorithm(node: etree._Element, name: str, algorithm: Algorithm) -> None:
+def _check_algorithm(node: etree._Element, name: str, algorithm: str) -> None:
     if node.tag != Ns.DS(name) or len(node) or node.get("Algorithm") != algorithm:
         raise EnvelopeError("envelope.algorithm", f"{name} must be {algorithm}, without parameters")
 

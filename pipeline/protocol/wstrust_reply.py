@@ -121,7 +121,10 @@ def _covers(audience: str, wanted: str) -> bool:
     """
     if audience == wanted:
         return True
-    ours, theirs = urlsplit(wanted), urlsplit(audience)
+    try:
+        ours, theirs = urlsplit(wanted), urlsplit(audience)
+    except ValueError:
+        return False
     if (ours.scheme.lower(), ours.netloc.lower()) != (theirs.scheme.lower(), theirs.netloc.lower()) or not ours.netloc:
         return False
     root = theirs.path.rstrip("/")

@@ -88,7 +88,7 @@ class Gatekeeper:
         also = (body, token, *(one for one in header if one is not security and one is not to))
         check_signature(signature, ids, (stamp, to), _METHODS[suite.name], key, also)
         _check_fresh(stamp, now)
-        if urlsplit(text(to, "To")).path.casefold() != path.casefold():
+        if _path_of(text(to, "To")).casefold() != path.casefold():
             raise ForgedError(Rule.COVERAGE, "wsa:To is another address than the one that was posted to")
         return Requester(credential, certificate)
 
@@ -172,3 +172,10 @@ def moment(value: str) -> datetime:
         return datetime.fromisoformat(f"{found[1]}{found[2] or ''}+00:00")
     except ValueError as error:
         raise ForgedError(Rule.STRUCTURE, "there is no such date and time") from error
+
+
+def _path_of(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError as error:
+        raise ForgedError(Rule.COVERAGE, "wsa:To is no URL") from error

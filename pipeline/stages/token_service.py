@@ -75,7 +75,10 @@ class TokenService:
                 secrets.token_bytes(key.key_size // 8),
             )
         except RefusedError as error:
-            return Failure(FailureClass.OUR_DOCUMENT, error.code, str(error), _CANNOT_ASK, Party.PRODUCER)
+            advice, who = _CANNOT_ASK, Party.PRODUCER
+            if error.code == mas_st.SELF_CHECK:
+                advice, who = _NOT_SOUND, Party.OPERATOR
+            return Failure(FailureClass.OUR_DOCUMENT, error.code, str(error), advice, who)
         except DependencyDownError as error:
             return Failure(FailureClass.UNAVAILABLE, error.code, str(error), _CANNOT_SIGN, Party.OPERATOR)
         exchange = await self._carrier.exchange(Request(request.url, (request.body,), request.headers))
@@ -118,4 +121,8 @@ def _too_short(token: SecurityToken) -> Failure:
 
 
 _CANNOT_ASK = "No token can be asked for on these terms; the producer corrects the job and pushes it under a new id."
+_NOT_SOUND = (
+    "A token request does not pass our own check, so it was not sent. See whether the PKCS#11 token or a library is "
+    "damaged; report it."
+)
 _CANNOT_SIGN = "The token that holds the private key cannot be used now. It is asked again by itself."

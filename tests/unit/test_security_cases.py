@@ -26,3 +26,11 @@ def test_every_test_that_the_table_names_exists() -> None:
     named = {name for _, _, shown in _rows() for name in NAME.findall(shown)}
     assert len(named) > 80
     assert not named - defined
+
+
+def test_every_test_that_the_table_of_bad_input_names_exists() -> None:
+    sources = (path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    defined = {name for source in sources for name in re.findall(r"def (test_\w+)\(", source)}
+    named = set(NAME.findall((ROOT / "docs" / "bad-input.md").read_text()))
+    assert len(named) > 20
+    assert not named - defined

@@ -101,13 +101,26 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, ExceptionGroup):
         ours = error.subgroup(PipelineError)
         return _told((ours or error).exceptions[0])
-    if isinstance(error, ConfigurationError):
-        return f"{error} [{error.code}]", BAD_USAGE
-    if isinstance(error, DependencyDownError):
-        return f"{error} [{error.code}]; nothing was lost: try again when it is back", NOT_AS_IT_MUST_BE
     if isinstance(error, PipelineError):
-        return f"{error} [{error.code}]", NOT_AS_IT_MUST_BE
-    return (
-        f"unexpected {type(error).__name__}: a defect of this program; run it again with --debug and report that",
-        NOT_AS_IT_MUST_BE,
-    )
+        waits = isinstance(error, DependencyDownError) and error.code != "ledger.damaged"
+        more = "; nothing was lost: try again when it is back" if waits else ""
+        code = BAD_USAGE if isinstance(error, ConfigurationError) else NOT_AS_IT_MUST_BE
+        return f"{error} [{error.code}]{more}", code
+    return _told_of_foreign(error)
+
+
+def _told_of_foreign(error: Exception) -> tuple[str, int]:
+    """What came through untranslated: the machine's fault where it can be told, else ours."""
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{str(error.filename)[:200]!r} cannot be used: {error.strerror}; check the path and who may use it"
+        return f"{text} (LODGE_HOME says where this program keeps its own files) [file.os]", BAD_USAGE
+    if isinstance(error, ImportError) or type(error).__module__ == "xmlsec":
+        # Nothing that seals can be imported where xmlsec refuses to load: this is the start of every worker.
+        from pipeline.protocol.libraries import require_one_libxml2, xml_libraries
+
+        try:
+            require_one_libxml2(xml_libraries())
+        except ConfigurationError as told:
+            return _told(told)
+    text = f"unexpected {type(error).__name__}: a defect of this program; run it again with --debug and report that"
+    return text, NOT_AS_IT_MUST_BE

@@ -30,6 +30,7 @@ def upgrade(
     from pipeline.ledger import migrate
 
     settings = settings_of(context)
+    migrate.require_revision(revision)
     file = embedded_file(settings)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -35,9 +35,9 @@ def register(app: typer.Typer) -> None:
 
 def example(
     employers: Annotated[int, typer.Option(min=40, help="How many employers lodge a pay event.")] = 200,
-    payees: Annotated[int, typer.Option(help="How many people they pay between them.")] = 5_000,
+    payees: Annotated[int, typer.Option(min=1, help="How many people they pay between them.")] = 5_000,
     names: Annotated[int, typer.Option(min=30, help="About how many business name applications go along.")] = 60,
-    patience: Annotated[float, typer.Option(help="Seconds to wait for the last one.")] = 110,
+    patience: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds to wait for the last one.")] = 110,
 ) -> None:
     """Lodge an example pay run through the sandbox agencies, and check where each lodgment ended.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.interfaces.cli.manifest import read_manifest
 from pipeline.interfaces.cli.pay_events import BadPart, is_pay_event, parts_of
-from pipeline.interfaces.cli.payloads import Spool, by_file
+from pipeline.interfaces.cli.payloads import Spool, by_file, require_regular
 from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
 
 _USUAL_ACTION = "bnLodgeApplication"
@@ -104,7 +104,9 @@ def _read(source: Source, terms: Terms, spool: Spool) -> Iterator[Found]:
             yield Found(str(path), problems=("no .xml file in this folder; name manifests and NDJSON themselves",))
         for document in documents:
             yield from _documents(document, terms, spool)
-    elif path.suffix.lower() in _LINES:
+        return
+    require_regular(path)
+    if path.suffix.lower() in _LINES:
         yield from _lines(source)
     elif path.suffix.lower() == ".csv":
         yield from _rows(source)

@@ -29,7 +29,7 @@ class Row:
 def read_manifest(path: Path) -> Iterator[Row]:
     """The rows of a manifest in UTF-8. A header that cannot be used is told once, as row 1, and ends it."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
+        reader = csv.reader(file, strict=True)
         try:
             header = [name.strip() for name in next(reader, [])]
             problems = _header_problems(header)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.channels.sbr2_profile import SERVICE, SUBMIT
 from pipeline.channels.sbr2_stp import NAME
 from pipeline.channels.stp_documents import PARENT, Payer, StpError, payer_of, split_by_payer
-from pipeline.interfaces.cli.payloads import Spool, by_file
+from pipeline.interfaces.cli.payloads import Spool, by_file, require_regular
 from pipeline.interfaces.cli.session import now
 from pipeline.protocol.record_delimiter import Record, RecordError, is_record_delimited, records
 
@@ -73,6 +73,7 @@ def is_pay_event(path: Path) -> bool:
     Raises:
         OSError: it cannot be read.
     """
+    require_regular(path)
     with path.open("rb") as file:
         return is_record_delimited(file.read(_START))
 

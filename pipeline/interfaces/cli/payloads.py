@@ -1,8 +1,10 @@
 """Payloads of jobs from files, and the folder for those that have no file of their own."""
 
 import base64
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,12 +18,29 @@ SPOOL = "spool"
 
 def by_file(path: Path) -> dict[str, object]:
     """The payload of a job as a file's content: inline, or over the limit as a reference with size and SHA-256."""
-    size = path.stat().st_size
+    size = require_regular(path).st_size
     if size <= INLINE_LIMIT:
         return {"inline_base64": base64.b64encode(path.read_bytes()).decode()}
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"reference": path.resolve().as_uri(), "size": size, "sha256": digest}
+
+
+def require_regular(path: Path) -> os.stat_result:
+    """Refuse what cannot be read twice, and what would be waited for: pipes, devices, folders.
+
+    Raises:
+        OSError: whose `strerror` says what is wrong.
+    """
+    try:
+        status = path.stat()
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "its name holds a NUL") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file; jobs from a pipe are given as -")
+    return status
 
 
 class Spool:

@@ -30,7 +30,9 @@ def run() -> None:
 
 def worker(
     name: Annotated[str, typer.Argument(help="intake, token, signer, transport, outcome or scheduler")],
-    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics on this loopback port.")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Serve Prometheus metrics on this loopback port.")
+    ] = None,
 ) -> None:
     """Run one worker in this process, until SIGTERM or Ctrl-C; what is in hand is finished and acknowledged first.
 

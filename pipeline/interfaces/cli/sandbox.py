@@ -28,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 @_commands.command("serve")
 def serve(
-    port: Annotated[int, typer.Option(help="TLS port on the loopback interface; 0 takes a free one.")] = 8443,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="TLS port on the loopback interface; 0 takes a free one.")
+    ] = 8443,
     sts_latency: Annotated[
         float, typer.Option(min=0, max=600, help="Seconds that every answer of the token service takes.")
     ] = 0.0,
@@ -121,7 +123,7 @@ def keystore(
     ] = None,
     name: Annotated[str, typer.Option(help="Display name, the part of the id after the ABN.")] = "SyntheticMachine",
     vintage: Annotated[str, typer.Option(help="How it is written: present, offline or auskey.")] = "present",
-    days: Annotated[int, typer.Option(min=1, help="Days until they expire.")] = 730,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="Days until they expire.")] = 730,
     expired: Annotated[bool, typer.Option("--expired", help="They expired yesterday.")] = False,
     password_file: Annotated[
         Path | None, typer.Option(help="File with the password. Default: one is made and written to OUT.password.")

@@ -73,8 +73,8 @@ def register(app: typer.Typer) -> None:
 
 def status(
     context: typer.Context,
-    days: Annotated[int, typer.Option(min=1, help="Count what became final within so many days.")] = 1,
-    due_within: Annotated[int, typer.Option(min=0, help="Show due dates within so many days.")] = 7,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="Count what became final within so many days.")] = 1,
+    due_within: Annotated[int, typer.Option(min=0, max=36_500, help="Show due dates within so many days.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")] = False,
 ) -> None:

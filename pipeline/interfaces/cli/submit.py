@@ -146,6 +146,8 @@ def _sources(paths: Sequence[str]) -> "Iterator[list[Source]]":
     """The paths, with stdin kept in a file of our own while it is read twice: once to check, once to push."""
     from pipeline.interfaces.cli.inputs import Source
 
+    if any("\0" in one for one in paths):
+        raise ConfigurationError("submit.path", "PATH: a file's name cannot hold a NUL")
     if _STDIN not in paths:
         yield [Source(Path(one), one) for one in paths]
         return

@@ -45,7 +45,10 @@ def tokens(
     context: typer.Context,
     failed: Annotated[bool, typer.Option("--failed", help="Only keys whose latest request failed.")] = False,
     expiring: Annotated[
-        int | None, typer.Option(min=1, metavar="MINUTES", help="Only good tokens that expire within so many minutes.")
+        int | None,
+        typer.Option(
+            min=1, max=525_600, metavar="MINUTES", help="Only good tokens that expire within so many minutes."
+        ),
     ] = None,
     employer: Annotated[str | None, typer.Option(metavar="ABN", help="Only tokens that act for this employer.")] = None,
     credential: Annotated[str | None, typer.Option(metavar="ID", help="Only tokens of this credential.")] = None,

@@ -16,7 +16,7 @@ from tests.integration.stages.conftest import deliveries, drive
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.broker.port import Outgoing
+    from pipeline.broker.port import Delivery, Outgoing
     from pipeline.ledger.session import Tx
     from pipeline.lodgment.lodgment import Lodgment
     from pipeline.stages.submit import _Claimed
@@ -48,6 +48,33 @@ async def test_a_commit_whose_answer_was_lost_keeps_the_reply_once_and_cuts_off_
         for row in rows:
             [attempt] = await attempts.of(tx, row.id)
             assert attempt.reply_id is not None
+
+
+async def test_an_answer_is_settled_when_it_comes_however_long_others_of_its_batch_take(bench: "Bench") -> None:
+    rows = [await bench.sealed() for _ in range(3)]
+    slow, answered = asyncio.Event(), asyncio.Event()
+
+    class OneIsSlow(Agency):
+        async def exchange(self, request: Request) -> Exchange:
+            answer = await super().exchange(request)
+            if len(self.requests) == len(rows):
+                await slow.wait()
+            return answer
+
+    async def work() -> None:
+        async for settled in Submit(bench.context(), OneIsSlow()).handle(deliveries(Step.SUBMIT, *rows)):
+            done.extend(settled.deliveries)
+            if len(done) == len(rows) - 1:
+                answered.set()
+
+    done: list[Delivery] = []
+    working = asyncio.create_task(work())
+    async with asyncio.timeout(30):
+        await answered.wait()
+    assert len(done) == len(rows) - 1
+    slow.set()
+    await working
+    assert len(done) == len(rows)
 
 
 async def test_what_could_outlive_its_lease_is_not_sent(bench: "Bench") -> None:

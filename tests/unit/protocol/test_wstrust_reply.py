@@ -413,6 +413,7 @@ class TestTheAnswerIsOurs:
             ("https://a.invalid/services", "http://a.invalid/services", False),
             ("https://a.invalid/services", "https://a.invalid:444/services", False),
             ("https://a.invalid/services", "https://a.invalid/services?x=1", False),
+            ("https://a.invalid/services", "https://[a.invalid/services", False),
             ("urn:party:a:b", "urn:party:a", False),
             ("urn:party:a", "urn:party:a", True),
         ],

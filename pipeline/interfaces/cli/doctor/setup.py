@@ -10,7 +10,7 @@ from pipeline.interfaces.cli.doctor.catalogue import Check
 from pipeline.interfaces.cli.doctor.endpoints import judge_agency, judge_applies_to, judge_stages, judge_sts
 from pipeline.interfaces.cli.doctor.line import Line, Role, failed, passed, skipped, warned
 from pipeline.lodgment.errors import ConfigurationError
-from pipeline.protocol.libraries import XmlLibraries, xml_libraries
+from pipeline.protocol.libraries import REMEDY, XmlLibraries, xml_libraries
 from pipeline.settings import SETTINGS_FILE_VARIABLE, EnvironmentSettings, Settings
 
 _PREFIX = "LODGE_"
@@ -90,12 +90,11 @@ def machine_lines(variables: Mapping[str, str], settings: Settings | None, ca_fi
 def judge_libraries(libraries: XmlLibraries) -> Line:
     """One libxml2 for lxml and xmlsec (security case 48)."""
     ours = ".".join(map(str, libraries.lxml))
-    fix = "Install both from requirements.lock again (`make setup`): their wheels are built on the same libxml2."
     if libraries.xmlsec is None:
-        return failed(Check.LIBRARIES, f"lxml has libxml2 {ours}; xmlsec: {libraries.refused}", fix, Role.OPERATOR)
+        return failed(Check.LIBRARIES, f"lxml has libxml2 {ours}; xmlsec: {libraries.refused}", REMEDY, Role.OPERATOR)
     theirs = ".".join(map(str, libraries.xmlsec))
     if ours != theirs:
-        return failed(Check.LIBRARIES, f"lxml has libxml2 {ours}, xmlsec has {theirs}", fix, Role.OPERATOR)
+        return failed(Check.LIBRARIES, f"lxml has libxml2 {ours}, xmlsec has {theirs}", REMEDY, Role.OPERATOR)
     return passed(Check.LIBRARIES, f"lxml and xmlsec share libxml2 {ours}")
 
 
