@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
+from pipeline import policies
+from pipeline.channels.asic_bn import NAME as ASIC
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.asic_profile import (
     AsicProfile,
@@ -19,12 +21,16 @@ from pipeline.channels.asic_profile import (
 )
 from pipeline.channels.contract import Channel
 from pipeline.channels.mas_st import CLAIMS, StsProfile
-from pipeline.channels.sbr2_profile import Gate, Sbr2Profile
+from pipeline.channels.sbr2_profile import SERVICE as SBR2_SERVICE
+from pipeline.channels.sbr2_profile import Gate, Sbr2Profile, pay_events
+from pipeline.channels.sbr2_stp import NAME as SBR2
 from pipeline.channels.sbr2_stp import Sbr2Stp
 from pipeline.gateway.client import Timeouts
 from pipeline.lodgment.breaker import BreakerPolicy, Budget
 from pipeline.lodgment.decisions import Closedown, Delays, RetryPolicy
+from pipeline.lodgment.doors import BreakerPolicies
 from pipeline.lodgment.errors import ConfigurationError
+from pipeline.policies import overridden
 from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.sbr_ebms3 import Software as RegisteredSoftware
 from pipeline.protocol.suites import V1_2_LEGACY, V1_3
@@ -74,6 +80,7 @@ def environment_of(settings: Settings, now: datetime) -> EnvironmentSettings:
         poll_first=timedelta(seconds=2),
         unavailable_first=timedelta(seconds=2),
         retry_first=timedelta(seconds=1),
+        probe_first=timedelta(seconds=1),
         sbr2=_sandbox_sbr2(settings.sandbox_url, home),
     )
 
@@ -124,11 +131,33 @@ def asic_profile(settings: Settings, environment: EnvironmentSettings) -> AsicPr
 
 
 def channels(settings: Settings, environment: EnvironmentSettings) -> dict[str, Channel]:
-    """The agency interfaces that this environment describes, by name."""
+    """The agency interfaces that this environment describes, by name.
+
+    Raises:
+        ConfigurationError: `settings.policies`, `settings.agency-certificates`, `secret.*`.
+    """
+    policies.check(environment.policies, messages(environment))
     found: list[Channel] = [AsicBusinessNames(asic_profile(settings, environment))]
     if environment.sbr2 is not None:
         found.append(Sbr2Stp(sbr2_profile(settings.environment, environment, environment.sbr2)))
     return {channel.name: channel for channel in found}
+
+
+def messages(environment: EnvironmentSettings) -> dict[str, list[tuple[str, str]]]:
+    """The services and actions that can be lodged in this environment, by channel."""
+    asic = {*business_names(), *((one.service, one.action) for one in environment.services)}
+    found = {ASIC: sorted(asic)}
+    if environment.sbr2 is not None:
+        found[SBR2] = [(SBR2_SERVICE, action) for action in sorted(pay_events())]
+    return found
+
+
+def breaker_policies(environment: EnvironmentSettings, clocks: Timing) -> BreakerPolicies:
+    """When the doors of the agencies close and open. A canary is given up once its lease is over."""
+    usual = BreakerPolicies().usual
+    probe = Delays(environment.probe_first, usual.probe.factor, max(usual.probe.cap, environment.probe_first))
+    usual = replace(usual, probe=probe, probe_patience=clocks.lease + LEASE_BEYOND)
+    return policies.breakers(usual, environment.policies)
 
 
 def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings) -> Sbr2Profile:
@@ -139,6 +168,16 @@ def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings
     """
     assert environment.sts_url is not None  # noqa: S101  - the settings' own rule
     polls = Delays(sbr2.poll_first, 2, sbr2.poll_longest)
+    usual = replace(
+        policy(environment),
+        poll=polls,
+        late_after=sbr2.late_after,
+        closing_after=sbr2.closing_after,
+        give_up_after=sbr2.give_up_after,
+        closedowns=tuple(Closedown(one.start, one.end, one.takes_documents) for one in sbr2.closedowns),
+        expected=timedelta(hours=1),
+    )
+    sections = environment.policies
     return Sbr2Profile(
         environment=name,
         gates={key: Gate.at(url) for key, url in sbr2.gateways.items()},
@@ -146,14 +185,8 @@ def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings
         terms=TokenTerms(environment.sts_url, sbr2.applies_to, CLAIMS, environment.key_size),
         software=RegisteredSoftware(sbr2.product_id, sbr2.vendor, sbr2.name, sbr2.version),
         domain=sbr2.domain,
-        policy=replace(
-            policy(environment),
-            poll=polls,
-            late_after=sbr2.late_after,
-            closing_after=sbr2.closing_after,
-            give_up_after=sbr2.give_up_after,
-            closedowns=tuple(Closedown(one.start, one.end) for one in sbr2.closedowns),
-        ),
+        policy=usual,
+        policies={action: overridden(usual, sections, SBR2, SBR2_SERVICE, action) for action in pay_events()},
         agency_certificates=_certificates(sbr2.agency_certificates),
         signed_responses=sbr2.signed_responses,
         software_ids=sbr2.software_ids,
@@ -252,5 +285,5 @@ def _services(environment: EnvironmentSettings) -> Mapping[tuple[str, str], Serv
     table = business_names()
     for one in environment.services:
         table[one.service, one.action] = ServiceEntry(one.message_type, one.message_version, one.namespace, one.path)
-    retries = policy(environment)
-    return {key: replace(entry, policy=retries) for key, entry in table.items()}
+    usual, sections = policy(environment), environment.policies
+    return {key: replace(entry, policy=overridden(usual, sections, ASIC, *key)) for key, entry in table.items()}

@@ -23,6 +23,7 @@ from pipeline.lodgment.lodgment import AGENCY_DELAYED, OUTCOME_LATE, OUTCOME_MIS
 from pipeline.lodgment.outcome import MessageEvent, Outcome, Result, Severity
 from pipeline.lodgment.states import FINAL, NEXT_STEP, State, Step
 from pipeline.stages.contract import Context, Settled, onward
+from pipeline.stages.doors import HTTP_ERROR, Answer, Doors, door_of
 from pipeline.stages.turns import go_on
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,7 @@ class Record:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._doors = Doors(context)
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
         messages = [read_step_message(delivery.body) for delivery in batch]
@@ -66,10 +68,14 @@ class Record:
             won, onwards = await self._store(list(moves.values()))
             publications += onwards
             publications += await self._said_before([one for one in read if one.before.id not in moves])
+            await self._doors.heard([self._answer(one) for one in read if one.before.id in won and _unheard(one)])
             # Whoever moved the others in this instant did not have this reply: a verdict must not get lost over it.
             lost = moves.keys() - won
             waiting = {one.attempt.id for one in read if one.before.id in lost}
         yield Settled(tuple(batch), tuple(publications))
+
+    def _answer(self, one: _Read) -> Answer:
+        return Answer(one.before, door_of(self._context, one.before), one.verdict, one.attempt.started_at)
 
     async def _load(self, attempt_ids: Collection[UUID]) -> list[_Read]:
         async with self._context.ledger.transaction(read_only=True) as tx:
@@ -237,6 +243,11 @@ class Record:
                 onward(row) if row.state in NEXT_STEP else outcome_event(row, await outcomes.of(tx, row.id), now)
                 for row in rows.values()
             ]
+
+
+def _unheard(one: _Read) -> bool:
+    """Whether only its reply says how the agency's door is: all else was told when it was sent."""
+    return one.attempt.failure is None and (one.attempt.http_status or 0) < HTTP_ERROR
 
 
 def _of_waiting(decision: Decision, policy: RetryPolicy, since: datetime, now: datetime) -> Reason:

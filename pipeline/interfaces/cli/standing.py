@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from pipeline.broker.messages import OutcomeEvent
+from pipeline.broker.messages import WARNED, OutcomeEvent
 from pipeline.interfaces.cli.screen import table
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import TOKEN_REQUESTED, Lodgment
@@ -39,6 +39,8 @@ class Standing:
     @classmethod
     def of_event(cls, event: OutcomeEvent) -> "Standing":
         job_id = event.job_id or ""
+        if event.event == WARNED:
+            return cls(job_id, event.state or PUSHED)
         if event.reason is None:
             return cls(job_id, event.event)
         return cls(job_id, event.event, event.reason.code, event.reason.text, event.reason.who)

@@ -1,0 +1,100 @@
+"""recover: after an outage, let through who waits before an agency's door: one, ten, a hundred, then all."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
+
+from pipeline.broker.port import Outgoing
+from pipeline.ledger import channel_states, doors, lodgments
+from pipeline.ledger.session import Tx
+from pipeline.lodgment import breaker as breakers
+from pipeline.lodgment.breaker import Breaker, BreakerScope, BreakerState, may_probe
+from pipeline.lodgment.deadlines import least_first
+from pipeline.lodgment.doors import Door
+from pipeline.lodgment.lodgment import Lodgment
+from pipeline.stages.breakers import tell
+from pipeline.stages.contract import Context, onward
+from pipeline.stages.doors import UNLIMITED, door_of, slack_of
+from pipeline.stages.turns import woken
+
+log = structlog.get_logger(__name__)
+
+_SHUT = frozenset({BreakerState.OPEN, BreakerState.PROBING})
+
+
+class Recover:
+    """The scheduler's third use case. Of all schedulers, one lets the canary through: the breaker's row is locked."""
+
+    def __init__(self, context: Context, batch_size: int) -> None:
+        self._context = context
+        self._batch_size = batch_size
+        self._let: dict[str, tuple[object, int]] = {}
+        """How many this process has let through in the present step of a ramp, by the door's name."""
+
+    async def look(self) -> bool:
+        """Whether anybody waits, or a door is not open: only then there is something to do."""
+        async with self._context.ledger.transaction(read_only=True) as tx:
+            known = await channel_states.every(tx, BreakerScope.CHANNEL)
+            shut = any(one.state is not BreakerState.CLOSED for one in known.values())
+            return shut or (bool(known) and await doors.any_waits(tx))
+
+    async def let_through(self, room: int) -> list[Outgoing]:
+        """The messages for up to `room` lodgments whose door has opened, or that go first to see whether it does."""
+        async with self._context.ledger.transaction(read_only=True) as tx:
+            known = await channel_states.every(tx, BreakerScope.CHANNEL)
+        publications: list[Outgoing] = []
+        now = self._context.clock()
+        for name, breaker in sorted(known.items()):
+            door = Door.named(name)
+            whole = known.get(door.whole.name, Breaker())
+            if door.channel not in self._context.channels or (door.service and whole.state is not BreakerState.CLOSED):
+                continue
+            if breaker.state in _SHUT and not may_probe(breaker, now):
+                continue
+            shut = {other for other, one in known.items() if one.state is not BreakerState.CLOSED and other != name}
+            publications += await self._let_through(door, shut, min(room - len(publications), self._batch_size))
+        if publications:
+            log.info("recover.completed", published=len(publications))
+        return publications
+
+    async def _let_through(self, door: Door, shut: set[str], room: int) -> list[Outgoing]:
+        now = self._context.clock()
+        policy = self._context.breakers.of(door)
+        async with self._context.ledger.transaction() as tx:
+            before = await channel_states.lock(tx, BreakerScope.CHANNEL, door.name)
+            admission = breakers.admit(before, policy, UNLIMITED, now, 0)
+            after = admission.breaker
+            if after.state is BreakerState.RAMPING:
+                room = min(room, admission.count - self._let_in_step(door, after))
+            elif after.state in _SHUT:
+                room = min(1, admission.count)
+            waiting = await self._waiting(tx, door, shut, room)
+            moved = await self._wake(tx, waiting)
+            if moved and after.state in _SHUT:
+                after = replace(breakers.spent(after, policy, now, 1), canary_id=moved[0].id)
+            elif moved and after.state is BreakerState.RAMPING:
+                self._let[door.name] = after.step_since, self._let_in_step(door, after) + len(moved)
+            if after != before:
+                await channel_states.write(tx, BreakerScope.CHANNEL, door.name, after)
+        tell(self._context.metrics, BreakerScope.CHANNEL, door.name, before, after)
+        return [onward(row) for row in moved]
+
+    def _let_in_step(self, door: Door, breaker: Breaker) -> int:
+        """Let through and not yet sent counts too: who finds the step used up would only wait again."""
+        since, number = self._let.get(door.name, (None, 0))
+        return max(0, number - breaker.step_spent) if since == breaker.step_since else 0
+
+    async def _waiting(self, tx: Tx, door: Door, shut: set[str], room: int) -> Sequence[Lodgment]:
+        if room <= 0:
+            return ()
+        usual = self._context.channels[door.channel].gateway() == door.gateway
+        rows = await doors.waiting(tx, door, usual=usual, limit=room)
+        now = self._context.clock()
+        through = [row for row in rows if door_of(self._context, row).name not in shut]
+        return least_first(through, lambda row: slack_of(self._context, row, now))
+
+    async def _wake(self, tx: Tx, rows: Sequence[Lodgment]) -> list[Lodgment]:
+        moves = [(row, woken(self._context, row)) for row in rows]
+        won = await lodgments.move(tx, moves)
+        return [after for _, after in moves if after.id in won]
