@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pipeline.lodgment.breaker import Breaker, BreakerPolicy, BreakerState
+from pipeline.lodgment.decisions import Tally
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.lodgment import BREAKER_OPEN, BREAKER_POLLS, CLOSEDOWN, Lodgment, Reason
 from pipeline.lodgment.outcome import Outcome, Result
@@ -56,7 +57,7 @@ class Door:
 
     @property
     def code(self) -> str:
-        """The reason code of who waits here."""
+        """The reason code of who waits here; before a whole channel, as who was to be sent."""
         return BREAKER_POLLS if self.asks else BREAKER_OPEN
 
     @classmethod
@@ -76,6 +77,14 @@ class Said(StrEnum):
     QUIET = "quiet"
     """Nothing yet: of one lodgment it says nothing, of a long run of them that the agency gives no answers now."""
     NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """A door that is closed to somebody, and its breaker."""
+
+    door: Door
+    breaker: Breaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +109,18 @@ def said(verdict: Outcome | Failure, *, asked: bool) -> Said:
     """What an answer, or the lack of one, says of its door. `asked`: the outcome was asked for, by a question."""
     if isinstance(verdict, Outcome):
         return Said.QUIET if asked and verdict.result is Result.DELAYED else Said.WORKS
-    match verdict.kind:
-        case FailureClass.UNAVAILABLE | FailureClass.NOT_SENT:
-            return Said.DOWN if verdict.blast is Blast.CHANNEL else Said.NOTHING
-        case FailureClass.UNKNOWN:
-            return Said.DOWN if verdict.code in _SILENT else Said.NOTHING
-        case _:
-            # Also a refusal is an answer of a service that works.
-            return Said.WORKS if not verdict.code.startswith("transport.") else Said.NOTHING
+    if is_down(verdict):
+        return Said.DOWN
+    lost = {FailureClass.UNAVAILABLE, FailureClass.NOT_SENT, FailureClass.UNKNOWN}
+    # Also a refusal is an answer of a service that works.
+    return Said.NOTHING if verdict.kind in lost or verdict.code.startswith("transport.") else Said.WORKS
+
+
+def is_down(failure: Failure) -> bool:
+    """Whether this is what everybody meets whose request goes through the same door while the agency is down."""
+    if failure.kind in {FailureClass.UNAVAILABLE, FailureClass.NOT_SENT}:
+        return failure.blast is Blast.CHANNEL
+    return failure.kind is FailureClass.UNKNOWN and failure.code in _SILENT
 
 
 def silence(run: int) -> Failure:
@@ -146,16 +159,16 @@ def bars(breaker: Breaker, row: Lodgment) -> bool:
             return False
 
 
-def parked_at(row: Lodgment, door: Door, breaker: Breaker, now: datetime, patience: timedelta) -> Lodgment:
-    """The sealed lodgment, waiting before a closed door: the scheduler lets it through; it looks by itself as rarely as
+def parked_at(row: Lodgment, shut: Shut, now: datetime, patience: timedelta, tally: Tally | None = None) -> Lodgment:
+    """The lodgment, waiting before a closed door: the scheduler lets it through; it looks by itself as rarely as
     `patience` says.
     """
-    cause = breaker.cause
+    door, cause = shut.door, shut.breaker.cause
     because = "" if cause is None else f" ({cause.code})"
     text = f"Not sent: {door.name} is not asked now{because}. It goes on by itself when the agency answers again."
     reason = Reason(door.code, text, Party.NOBODY if cause is None else cause.who)
-    wake = max(now, breaker.probe_at or now) + patience
-    return row.moved(State.PARKED, due_at=wake, resume=State.SEALED, reason=reason)
+    wake = max(now, shut.breaker.probe_at or now) + patience
+    return row.moved(State.PARKED, due_at=wake, resume=State.SEALED, reason=reason, tally=tally)
 
 
 def closed_until(until: datetime) -> Reason:

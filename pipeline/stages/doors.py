@@ -16,7 +16,7 @@ from pipeline.ledger.session import Tx
 from pipeline.lodgment import breaker as breakers
 from pipeline.lodgment.breaker import Breaker, BreakerPolicy, BreakerScope, BreakerState, Budget
 from pipeline.lodgment.deadlines import least_first, slack
-from pipeline.lodgment.doors import NOTHING_YET, Door, Said, bars, said, silence
+from pipeline.lodgment.doors import NOTHING_YET, Door, Said, Shut, bars, said, silence
 from pipeline.lodgment.errors import DependencyDownError
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.lodgment import Lodgment
@@ -72,21 +72,33 @@ class Doors:
         self._shut_at: dict[str, datetime] = {}
         """When a door was last seen not to be open, by its name."""
 
-    async def barred(self, tx: Tx, rows: Sequence[Lodgment]) -> dict[UUID, tuple[Door, Breaker]]:
-        """Those that must wait, each with the door that is closed to it and its breaker. The others may be sent now.
+    async def look(self, tx: Tx) -> None:
+        """Read what is known of the doors, if that was not done in the last second."""
+        await self._look(tx)
+
+    def shut(self, row: Lodgment) -> Shut | None:
+        """The door that is closed to this lodgment, as far as this process knows."""
+        for door in self._levels(row):
+            breaker = self._known.get(door.name, Breaker())
+            if breaker.state in _SHUT:
+                return Shut(door, breaker)
+        return None
+
+    async def barred(self, tx: Tx, rows: Sequence[Lodgment]) -> dict[UUID, Shut]:
+        """Those that must wait, each with the door that is closed to it. The others may be sent now.
 
         Where a door has just begun to answer, so many are let through as its ramp says, the least slack first.
         """
         await self._look(tx)
         if all(one.state is BreakerState.CLOSED for one in self._known.values()):
             return {}
-        closed: dict[UUID, tuple[Door, Breaker]] = {}
+        closed: dict[UUID, Shut] = {}
         ramping: dict[str, list[tuple[Lodgment, Door]]] = {}
         for row in rows:
             for door in self._levels(row):
                 breaker = self._known.get(door.name, Breaker())
                 if bars(breaker, row):
-                    closed[row.id] = door, breaker
+                    closed[row.id] = Shut(door, breaker)
                     break
                 if breaker.state is BreakerState.RAMPING:
                     ramping.setdefault(door.name, []).append((row, door))
@@ -98,7 +110,7 @@ class Doors:
         door = door_of(self._context, row)
         return door.whole, door
 
-    async def _ramped(self, tx: Tx, pairs: Sequence[tuple[Lodgment, Door]]) -> dict[UUID, tuple[Door, Breaker]]:
+    async def _ramped(self, tx: Tx, pairs: Sequence[tuple[Lodgment, Door]]) -> dict[UUID, Shut]:
         """Take what the ramp of one door still has to give."""
         if not pairs:
             return {}
@@ -107,12 +119,12 @@ class Doors:
         before = await channel_states.lock(tx, BreakerScope.CHANNEL, door.name)
         if before.state in _SHUT:
             self._known[door.name] = before
-            return {row.id: (door, before) for row, _ in pairs if bars(before, row)}
+            return {row.id: Shut(door, before) for row, _ in pairs if bars(before, row)}
         admission = breakers.admit(before, policy, UNLIMITED, now, 0)
         first = least_first((row for row, _ in pairs), lambda row: slack_of(self._context, row, now))
         after = breakers.spent(admission.breaker, policy, now, min(admission.count, len(first)))
         await self._write(tx, door, before, after)
-        return {row.id: (door, after) for row in first[admission.count :]}
+        return {row.id: Shut(door, after) for row in first[admission.count :]}
 
     async def heard(self, answers: Iterable[Answer]) -> None:
         """What these answers say of their doors. A ledger that is away costs the count, and nothing else."""

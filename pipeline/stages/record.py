@@ -17,6 +17,7 @@ from pipeline.channels.contract import Reply, Sent
 from pipeline.ledger import artifacts, attempts, holds, lanes, lodgments, outcomes, payees, tokens
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.decisions import Decision, RetryPolicy, Tally, decide, decide_after_question, decide_poll
+from pipeline.lodgment.doors import is_down, parked_at
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.holds import WAVE, WAVE_WITHIN, Hold, after_canary, reach_of
 from pipeline.lodgment.lodgment import AGENCY_DELAYED, OUTCOME_LATE, OUTCOME_MISSING, Attempt, Lodgment, Reason
@@ -79,6 +80,7 @@ class Record:
 
     async def _load(self, attempt_ids: Collection[UUID]) -> list[_Read]:
         async with self._context.ledger.transaction(read_only=True) as tx:
+            await self._doors.look(tx)
             finished = [a for a in (await attempts.load(tx, attempt_ids)).values() if a.finished_at is not None]
             rows = await lodgments.load(tx, {attempt.lodgment_id for attempt in finished})
             replies = await artifacts.read(tx, [a.reply_id for a in finished if a.reply_id is not None])
@@ -174,6 +176,10 @@ class Record:
                 row = replace(row, agency_reference=None, envelope_id=None)
         else:
             decision, reason = decide(verdict, row.tally, policy, now, spread=spread), Reason.of(verdict)
+            shut = self._doors.shut(row) if decision.state is State.PARKED and is_down(verdict) else None
+            if shut is not None:
+                # It waits with the others, to be let through with them, and not for as long as it failed alone.
+                return parked_at(row, shut, now, self._context.timing.door_patience, decision.tally)
         due_at = decision.due_at
         if decision.state in NEXT_STEP:
             due_at = now + self._context.timing.stuck_after

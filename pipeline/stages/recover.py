@@ -20,6 +20,8 @@ from pipeline.stages.turns import woken
 
 log = structlog.get_logger(__name__)
 
+_CANARIES = 50
+"""Among so many with the least slack the one goes first that has waited in vain the least often."""
 _SHUT = frozenset({BreakerState.OPEN, BreakerState.PROBING})
 
 
@@ -67,9 +69,10 @@ class Recover:
             after = admission.breaker
             if after.state is BreakerState.RAMPING:
                 room = min(room, admission.count - self._let_in_step(door, after))
-            elif after.state in _SHUT:
-                room = min(1, admission.count)
             waiting = await self._waiting(tx, door, shut, room)
+            if after.state in _SHUT:
+                # Not the same one again and again: it could be the one that the agency stumbles over.
+                waiting = sorted(waiting[:_CANARIES], key=lambda row: row.tally.waits)[: admission.count]
             moved = await self._wake(tx, waiting)
             if moved and after.state in _SHUT:
                 after = replace(breakers.spent(after, policy, now, 1), canary_id=moved[0].id)

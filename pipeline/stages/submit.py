@@ -114,7 +114,7 @@ class Submit:
             elif row.id in forbidden:
                 moves.append((row, forbidden[row.id]))
             elif row.id in barred:
-                moves.append((row, parked_at(row, *barred[row.id], now, self._context.timing.door_patience)))
+                moves.append((row, parked_at(row, barred[row.id], now, self._context.timing.door_patience)))
             elif row.token_expires_at is not None and row.token_expires_at <= now + self._context.timing.token_margin:
                 due = now + self._context.timing.stuck_after
                 moves.append((row, row.moved(State.RECEIVED, due_at=due, reason=row.reason)))
@@ -268,7 +268,8 @@ def _finished(attempt: Attempt, exchange: Exchange, reply: NewArtifact | None) -
 
 def _waits_for_agency(row: Lodgment) -> bool:
     """Whether a producer may want to know that it is not sent yet."""
-    return row.reason is not None and row.reason.code in {BREAKER_OPEN, BREAKER_POLLS, CLOSEDOWN}
+    code = row.reason.code if row.state is State.PARKED and row.reason is not None else None
+    return code in {BREAKER_OPEN, BREAKER_POLLS, CLOSEDOWN}
 
 
 _TOO_LATE = Failure(
