@@ -30,7 +30,8 @@ from pipeline.lodgment.errors import ConfigurationError
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.references import Ids
 from pipeline.pkcs11 import open_token
-from pipeline.profiles import breaker_policies, channels, environment_of, timeouts, timing
+from pipeline.policies import breaker_policies
+from pipeline.profiles import channels, environment_of, timeouts, timing
 from pipeline.protocol.keystore import KeystoreError
 from pipeline.secret_files import read_secret
 from pipeline.settings import EnvironmentSettings, Settings
@@ -106,7 +107,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
                 environment=settings.environment,
                 clock=now,
                 timing=clocks,
-                breakers=breaker_policies(environment, clocks),
+                breakers=breaker_policies(environment, clocks.lease),
                 deadlines=DeadlinePolicy(settings.due_soon, settings.due_last),
                 ids=Ids(),
                 worker=f"{socket.gethostname()}:{os.getpid()}:{now():%Y%m%dT%H%M%S}",

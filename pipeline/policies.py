@@ -4,11 +4,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from pipeline.channels.asic_bn import NAME as ASIC
+from pipeline.channels.asic_profile import business_names
+from pipeline.channels.sbr2_profile import SERVICE as SBR2_SERVICE
+from pipeline.channels.sbr2_profile import pay_events
+from pipeline.channels.sbr2_stp import NAME as SBR2
 from pipeline.lodgment.breaker import BreakerPolicy
 from pipeline.lodgment.decisions import Closedown, Delays, RetryPolicy
 from pipeline.lodgment.doors import BreakerPolicies, Door
 from pipeline.lodgment.errors import ConfigurationError
-from pipeline.settings import PolicySettings
+from pipeline.settings import EnvironmentSettings, PolicySettings, Sbr2Settings
 
 _PLAIN = (
     "unknown_limit",
@@ -19,7 +24,81 @@ _PLAIN = (
     "give_up_after",
     "expected",
 )
+_BEYOND = timedelta(seconds=10)
 _DELAYS = ("not_sent", "unknown", "unavailable", "poll")
+
+
+def messages(environment: EnvironmentSettings) -> dict[str, list[tuple[str, str]]]:
+    """The services and actions that can be lodged in this environment, by channel."""
+    found = {ASIC: sorted({*business_names(), *((one.service, one.action) for one in environment.services)})}
+    if environment.sbr2 is not None:
+        found[SBR2] = [(SBR2_SERVICE, action) for action in sorted(pay_events())]
+    return found
+
+
+def doors(environment: EnvironmentSettings) -> list[str]:
+    """The names of all doors of this environment, and of its channels."""
+    names: list[str] = []
+    for channel, pairs in messages(environment).items():
+        sbr2 = environment.sbr2 if channel == SBR2 else None
+        gateways: list[str | None] = [None] if sbr2 is None else [*sorted(sbr2.gateways)]
+        names.append(channel)
+        for service in sorted({service for service, _ in pairs}):
+            asking = (False,) if sbr2 is None else (False, True)
+            names += [Door(channel, service, gateway, asks).name for gateway in gateways for asks in asking]
+    return names
+
+
+def retry_policies(environment: EnvironmentSettings) -> dict[str, dict[tuple[str, str], RetryPolicy]]:
+    """What holds in this environment, by channel, and by service and action.
+
+    Raises:
+        ConfigurationError: `settings.policies`.
+    """
+    known, sections = messages(environment), environment.policies
+    check(sections, known)
+    usual = {ASIC: usual_policy(environment)}
+    if environment.sbr2 is not None:
+        usual[SBR2] = _sbr2_policy(environment, environment.sbr2)
+    return {
+        channel: {pair: overridden(usual[channel], sections, channel, *pair) for pair in pairs}
+        for channel, pairs in known.items()
+    }
+
+
+def usual_policy(environment: EnvironmentSettings) -> RetryPolicy:
+    """The retry policy with the environment's first delays."""
+    usual = RetryPolicy()
+    return replace(
+        usual,
+        not_sent=replace(usual.not_sent, first=environment.retry_first),
+        unknown=replace(usual.unknown, first=environment.retry_first),
+        unavailable=replace(usual.unavailable, first=environment.unavailable_first),
+        poll=replace(usual.poll, first=environment.poll_first),
+    )
+
+
+def breaker_policies(environment: EnvironmentSettings, lease: timedelta) -> BreakerPolicies:
+    """When the doors of the agencies close and open. A canary is given up once its lease is over.
+
+    Raises:
+        ConfigurationError: `settings.policies`.
+    """
+    usual = BreakerPolicies().usual
+    probe = Delays(environment.probe_first, usual.probe.factor, max(usual.probe.cap, environment.probe_first))
+    return breakers(replace(usual, probe=probe, probe_patience=lease + _BEYOND), environment.policies)
+
+
+def _sbr2_policy(environment: EnvironmentSettings, sbr2: Sbr2Settings) -> RetryPolicy:
+    return replace(
+        usual_policy(environment),
+        poll=Delays(sbr2.poll_first, 2, sbr2.poll_longest),
+        late_after=sbr2.late_after,
+        closing_after=sbr2.closing_after,
+        give_up_after=sbr2.give_up_after,
+        closedowns=tuple(Closedown(one.start, one.end, one.takes_documents) for one in sbr2.closedowns),
+        expected=timedelta(hours=1),
+    )
 
 
 def check(sections: Iterable[PolicySettings], known: Mapping[str, Iterable[tuple[str, str]]]) -> None:
@@ -47,11 +126,12 @@ def overridden(
     Raises:
         ConfigurationError: `settings.policies`, where sections together make no sense.
     """
+    before = policy
     for one in sections:
         if one.channel == channel and one.service in {None, service} and one.action in {None, action}:
             policy = _with(policy, one)
     what = f"{channel} {service}/{action}"
-    for name in _DELAYS:
+    for name in _DELAYS if policy is not before else ():
         delays: Delays = getattr(policy, name)
         if delays.first > delays.cap:
             raise _wrong(what, f"{name}_first ({delays.first}) must not be longer than {name}_longest ({delays.cap})")

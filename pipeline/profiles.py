@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
-from pipeline import policies
 from pipeline.channels.asic_bn import NAME as ASIC
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.asic_profile import (
@@ -21,16 +20,13 @@ from pipeline.channels.asic_profile import (
 )
 from pipeline.channels.contract import Channel
 from pipeline.channels.mas_st import CLAIMS, StsProfile
-from pipeline.channels.sbr2_profile import SERVICE as SBR2_SERVICE
-from pipeline.channels.sbr2_profile import Gate, Sbr2Profile, pay_events
+from pipeline.channels.sbr2_profile import Gate, Sbr2Profile
 from pipeline.channels.sbr2_stp import NAME as SBR2
 from pipeline.channels.sbr2_stp import Sbr2Stp
 from pipeline.gateway.client import Timeouts
 from pipeline.lodgment.breaker import BreakerPolicy, Budget
-from pipeline.lodgment.decisions import Closedown, Delays, RetryPolicy
-from pipeline.lodgment.doors import BreakerPolicies
 from pipeline.lodgment.errors import ConfigurationError
-from pipeline.policies import overridden
+from pipeline.policies import retry_policies, usual_policy
 from pipeline.protocol.algorithms import TokenProfile
 from pipeline.protocol.sbr_ebms3 import Software as RegisteredSoftware
 from pipeline.protocol.suites import V1_2_LEGACY, V1_3
@@ -136,28 +132,10 @@ def channels(settings: Settings, environment: EnvironmentSettings) -> dict[str, 
     Raises:
         ConfigurationError: `settings.policies`, `settings.agency-certificates`, `secret.*`.
     """
-    policies.check(environment.policies, messages(environment))
     found: list[Channel] = [AsicBusinessNames(asic_profile(settings, environment))]
     if environment.sbr2 is not None:
         found.append(Sbr2Stp(sbr2_profile(settings.environment, environment, environment.sbr2)))
     return {channel.name: channel for channel in found}
-
-
-def messages(environment: EnvironmentSettings) -> dict[str, list[tuple[str, str]]]:
-    """The services and actions that can be lodged in this environment, by channel."""
-    asic = {*business_names(), *((one.service, one.action) for one in environment.services)}
-    found = {ASIC: sorted(asic)}
-    if environment.sbr2 is not None:
-        found[SBR2] = [(SBR2_SERVICE, action) for action in sorted(pay_events())]
-    return found
-
-
-def breaker_policies(environment: EnvironmentSettings, clocks: Timing) -> BreakerPolicies:
-    """When the doors of the agencies close and open. A canary is given up once its lease is over."""
-    usual = BreakerPolicies().usual
-    probe = Delays(environment.probe_first, usual.probe.factor, max(usual.probe.cap, environment.probe_first))
-    usual = replace(usual, probe=probe, probe_patience=clocks.lease + LEASE_BEYOND)
-    return policies.breakers(usual, environment.policies)
 
 
 def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings) -> Sbr2Profile:
@@ -167,17 +145,7 @@ def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings
         ConfigurationError: `settings.agency-certificates`.
     """
     assert environment.sts_url is not None  # noqa: S101  - the settings' own rule
-    polls = Delays(sbr2.poll_first, 2, sbr2.poll_longest)
-    usual = replace(
-        policy(environment),
-        poll=polls,
-        late_after=sbr2.late_after,
-        closing_after=sbr2.closing_after,
-        give_up_after=sbr2.give_up_after,
-        closedowns=tuple(Closedown(one.start, one.end, one.takes_documents) for one in sbr2.closedowns),
-        expected=timedelta(hours=1),
-    )
-    sections = environment.policies
+    retries = retry_policies(environment)[SBR2]
     return Sbr2Profile(
         environment=name,
         gates={key: Gate.at(url) for key, url in sbr2.gateways.items()},
@@ -185,8 +153,7 @@ def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings
         terms=TokenTerms(environment.sts_url, sbr2.applies_to, CLAIMS, environment.key_size),
         software=RegisteredSoftware(sbr2.product_id, sbr2.vendor, sbr2.name, sbr2.version),
         domain=sbr2.domain,
-        policy=usual,
-        policies={action: overridden(usual, sections, SBR2, SBR2_SERVICE, action) for action in pay_events()},
+        policies={action: policy for (_, action), policy in retries.items()},
         agency_certificates=_certificates(sbr2.agency_certificates),
         signed_responses=sbr2.signed_responses,
         software_ids=sbr2.software_ids,
@@ -223,7 +190,7 @@ def desk_terms(settings: Settings, environment: EnvironmentSettings, clocks: Tim
     return DeskTerms(
         sts=environment.sts_url,
         budget=Budget(settings.sts_rate, settings.sts_concurrency),
-        retry=policy(environment),
+        retry=usual_policy(environment),
         breaker=BreakerPolicy(probe_patience=clocks.token_wait + LEASE_BEYOND),
         look_ahead=settings.token_look_ahead,
     )
@@ -249,22 +216,6 @@ def timing(settings: Settings, environment: EnvironmentSettings) -> Timing:
     )
 
 
-def policy(environment: EnvironmentSettings) -> RetryPolicy:
-    """The retry policy with the environment's first delays."""
-    usual = RetryPolicy()
-    return replace(
-        usual,
-        not_sent=_starting(usual.not_sent, environment.retry_first),
-        unknown=_starting(usual.unknown, environment.retry_first),
-        unavailable=_starting(usual.unavailable, environment.unavailable_first),
-        poll=_starting(usual.poll, environment.poll_first),
-    )
-
-
-def _starting(delays: Delays, first: timedelta) -> Delays:
-    return replace(delays, first=first)
-
-
 def _authentication(environment: EnvironmentSettings) -> TokenTerms | BasicCredentials:
     if environment.authentication == "basic":
         assert environment.username is not None  # noqa: S101  - the settings' own rule
@@ -285,5 +236,5 @@ def _services(environment: EnvironmentSettings) -> Mapping[tuple[str, str], Serv
     table = business_names()
     for one in environment.services:
         table[one.service, one.action] = ServiceEntry(one.message_type, one.message_version, one.namespace, one.path)
-    usual, sections = policy(environment), environment.policies
-    return {key: replace(entry, policy=overridden(usual, sections, ASIC, *key)) for key, entry in table.items()}
+    retries = retry_policies(environment)[ASIC]
+    return {key: replace(entry, policy=retries[key]) for key, entry in table.items()}

@@ -8,12 +8,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.interfaces.cli import (
+    breakers,
     credentials,
     database,
     diagnose,
     example,
     explain,
     operate,
+    policies,
     quarantine,
     run,
     sandbox,
@@ -33,6 +35,8 @@ _THEMES = (
     status,
     explain,
     operate,
+    breakers,
+    policies,
     quarantine,
     tokens,
     software_ids,
