@@ -85,7 +85,7 @@ def breaker_policies(environment: EnvironmentSettings, lease: timedelta) -> Brea
         ConfigurationError: `settings.policies`.
     """
     usual = BreakerPolicies().usual
-    probe = Delays(environment.probe_first, usual.probe.factor, max(usual.probe.cap, environment.probe_first))
+    probe = Delays(environment.probe_first, usual.probe.factor, environment.probe_longest)
     return breakers(replace(usual, probe=probe, probe_patience=lease + _BEYOND), environment.policies)
 
 

@@ -77,6 +77,7 @@ def environment_of(settings: Settings, now: datetime) -> EnvironmentSettings:
         unavailable_first=timedelta(seconds=2),
         retry_first=timedelta(seconds=1),
         probe_first=timedelta(seconds=1),
+        probe_longest=timedelta(seconds=4),
         sbr2=_sandbox_sbr2(settings.sandbox_url, home),
     )
 

@@ -196,6 +196,9 @@ class EnvironmentSettings(_Section):
     probe_first: timedelta = Field(
         default=timedelta(seconds=5), gt=timedelta(0), description="until a door that is closed is tried the first time"
     )
+    probe_longest: timedelta = Field(
+        default=timedelta(minutes=5), description="between tries, once it has failed often"
+    )
     services: tuple[ServiceSettings, ...] = ()
     policies: tuple[PolicySettings, ...] = Field(
         default=(), description="what differs for single channels, services and actions"
@@ -213,6 +216,8 @@ class EnvironmentSettings(_Section):
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
             raise ValueError(f"authentication {self.authentication!r} needs {', '.join(missing)}")
+        if self.probe_first > self.probe_longest:
+            raise ValueError("probe_first must not be longer than probe_longest")
         if self.sbr2 is not None and self.sts_url is None:
             raise ValueError("sbr2 needs sts_url: SBR2 knows no other authentication than by token")
         if self.pkcs11_module is None and (self.pkcs11_token or self.pkcs11_pin_file):
