@@ -92,6 +92,8 @@ class Doors:
         await self._look(tx)
         if all(one.state is BreakerState.CLOSED for one in self._known.values()):
             return {}
+        # Whoever is let through would be turned back by what was so a second ago.
+        await self._read(tx)
         closed: dict[UUID, Shut] = {}
         ramping: dict[str, list[tuple[Lodgment, Door]]] = {}
         for row in rows:
@@ -215,12 +217,15 @@ class Doors:
         now = self._context.clock()
         if self._read_at is not None and self._read_at <= now < self._read_at + _FRESH:
             return
-        if tx is None:
-            async with self._context.ledger.transaction(read_only=True) as reading:
-                self._known = await channel_states.every(reading, BreakerScope.CHANNEL)
-        else:
-            self._known = await channel_states.every(tx, BreakerScope.CHANNEL)
-        self._read_at = now
+        if tx is not None:
+            await self._read(tx)
+            return
+        async with self._context.ledger.transaction(read_only=True) as reading:
+            await self._read(reading)
+
+    async def _read(self, tx: Tx) -> None:
+        self._known = await channel_states.every(tx, BreakerScope.CHANNEL)
+        self._read_at = self._context.clock()
         for name, one in self._known.items():
             self._note(name, one)
             self._context.metrics.breaker(BreakerScope.CHANNEL, name, one.state, one.state)

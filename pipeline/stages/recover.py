@@ -1,7 +1,8 @@
 """recover: after an outage, let through who waits before an agency's door: one, ten, a hundred, then all."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -22,7 +23,17 @@ log = structlog.get_logger(__name__)
 
 _CANARIES = 50
 """Among so many with the least slack the one goes first that has waited in vain the least often."""
+_ON_THE_WAY = timedelta(seconds=3)
 _SHUT = frozenset({BreakerState.OPEN, BreakerState.PROBING})
+
+
+@dataclass(frozen=True, slots=True)
+class _Let:
+    """In which step of a ramp this process let through the last ones, when, and how many are spent when all are sent."""
+
+    step_since: datetime | None
+    at: datetime
+    until: int
 
 
 class Recover:
@@ -31,8 +42,8 @@ class Recover:
     def __init__(self, context: Context, batch_size: int) -> None:
         self._context = context
         self._batch_size = batch_size
-        self._let: dict[str, tuple[object, int]] = {}
-        """How many this process has let through in the present step of a ramp, by the door's name."""
+        self._let: dict[str, _Let] = {}
+        """By the door's name."""
 
     async def look(self) -> bool:
         """Whether anybody waits, or a door is not open: only then there is something to do."""
@@ -55,6 +66,8 @@ class Recover:
             if breaker.state in _SHUT and not may_probe(breaker, now):
                 continue
             shut = {other for other, one in known.items() if one.state is not BreakerState.CLOSED and other != name}
+            if breaker.state is BreakerState.CLOSED and any(Door.named(other).whole == door for other in shut):
+                continue  # who waits in this channel waits at one of those
             publications += await self._let_through(door, shut, min(room - len(publications), self._batch_size))
         if publications:
             log.info("recover.completed", published=len(publications))
@@ -77,16 +90,21 @@ class Recover:
             if moved and after.state in _SHUT:
                 after = replace(breakers.spent(after, policy, now, 1), canary_id=moved[0].id)
             elif moved and after.state is BreakerState.RAMPING:
-                self._let[door.name] = after.step_since, self._let_in_step(door, after) + len(moved)
+                under_way = self._let_in_step(door, after) + len(moved)
+                self._let[door.name] = _Let(after.step_since, now, after.step_spent + under_way)
             if after != before:
                 await channel_states.write(tx, BreakerScope.CHANNEL, door.name, after)
         tell(self._context.metrics, BreakerScope.CHANNEL, door.name, before, after)
         return [onward(row) for row in moved]
 
     def _let_in_step(self, door: Door, breaker: Breaker) -> int:
-        """Let through and not yet sent counts too: who finds the step used up would only wait again."""
-        since, number = self._let.get(door.name, (None, 0))
-        return max(0, number - breaker.step_spent) if since == breaker.step_since else 0
+        """How many were let through and have not been sent yet: who finds the step used up would only wait again. After
+        a while they count no more: whoever was held up on the way must not hold up the ramp.
+        """
+        let = self._let.get(door.name)
+        if let is None or let.step_since != breaker.step_since or self._context.clock() >= let.at + _ON_THE_WAY:
+            return 0
+        return max(0, let.until - breaker.step_spent)
 
     async def _waiting(self, tx: Tx, door: Door, shut: set[str], room: int) -> Sequence[Lodgment]:
         if room <= 0:

@@ -197,7 +197,9 @@ async def _let_go(settings: "Settings", name: str, reason: str, *, at_once: bool
             text = f"{name} is not stopped, nothing waits for you; `lodge breaker list` shows what is"
             raise RefusedError("breaker.none", text)
         before = await channel_states.lock(tx, scope, name)
-        after = closed(before) if at_once else replace(before, state=BreakerState.OPEN, probe_at=now(), canary_id=None)
+        after = closed(before) if at_once else before
+        if before.state is BreakerState.OPEN and not at_once:
+            after = replace(before, probe_at=now())
         await channel_states.write(tx, scope, name, after)
         await _audit(tx, "breaker.close", name, reason)
 

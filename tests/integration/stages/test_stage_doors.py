@@ -250,6 +250,45 @@ async def test_the_metrics_show_the_door_and_who_waits(bench: "Bench") -> None:
     assert f'lodge_breaker_waiting{{name="{DOOR}"}} 11.0' in shown
 
 
+async def test_whoever_is_let_through_is_not_turned_back_by_what_a_process_read_a_moment_ago(bench: "Bench") -> None:
+    """Canary and ramp follow each other within the second for which a process goes by what it knows."""
+    street = Street(bench, QUICK)
+    street.agency.mood = 503
+    await street.sealed(8)
+    await street.work()
+    await street.sealed(20)
+    await street.work()
+    bench.now += 10 * SECOND
+    street.agency.mood = None
+    steps = []
+    for _ in range(3):
+        before = sum(street.agency.seen.values())
+        await street.sealed(1)  # the other process looks too, and then knows what is so now
+        await street.schedule()
+        await street.work()
+        steps.append(sum(street.agency.seen.values()) - before)
+    assert steps[0] == 1
+    assert steps[1] == 3
+
+
+async def test_who_was_held_up_on_the_way_does_not_hold_up_the_ramp(bench: "Bench") -> None:
+    street = Street(bench, QUICK)
+    street.agency.mood = 503
+    await street.sealed(8)
+    await street.work()
+    await street.sealed(20)
+    await street.work()
+    street.agency.mood = None
+    bench.now += 10 * SECOND
+    await street.schedule()
+    await street.work()
+    assert await street.schedule() >= 3
+    street.queues = {step: type(queue)() for step, queue in street.queues.items()}
+    assert await street.schedule() == 0
+    bench.now += 4 * SECOND
+    assert await street.schedule() >= 3
+
+
 class _ClosedDown:
     """A channel whose calendar has a day on which it takes nothing."""
 
