@@ -29,7 +29,7 @@ _SHUT = frozenset({BreakerState.OPEN, BreakerState.PROBING})
 
 @dataclass(frozen=True, slots=True)
 class _Let:
-    """In which step of a ramp this process let through the last ones, when, and how many are spent when all are sent."""
+    """In which step of a ramp this process let through the last ones, when, and how many are spent by then."""
 
     step_since: datetime | None
     at: datetime
