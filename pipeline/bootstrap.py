@@ -25,10 +25,12 @@ from pipeline.keyring import KeyPlaces, Keyring
 from pipeline.ledger import artifacts, lodgments, migrate
 from pipeline.ledger.session import Ledger
 from pipeline.ledger.vault import Vault
+from pipeline.lodgment.deadlines import DeadlinePolicy
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.references import Ids
 from pipeline.pkcs11 import open_token
+from pipeline.policies import breaker_policies
 from pipeline.profiles import channels, environment_of, timeouts, timing
 from pipeline.protocol.keystore import KeystoreError
 from pipeline.protocol.libraries import require_one_libxml2, xml_libraries
@@ -94,7 +96,7 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(agency.close)
         sts = Gateway(tls, timeouts(environment.sts_timeout), now, pool_size=settings.token_requests)
         stack.push_async_callback(sts.close)
-        metrics = Metrics()
+        metrics, clocks = Metrics(), timing(settings, environment)
         yield Parts(
             settings=settings,
             environment=environment,
@@ -106,7 +108,9 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
                 channels=channels(settings, environment),
                 environment=settings.environment,
                 clock=now,
-                timing=timing(settings, environment),
+                timing=clocks,
+                breakers=breaker_policies(environment, clocks.lease),
+                deadlines=DeadlinePolicy(settings.due_soon, settings.due_last),
                 ids=Ids(),
                 worker=f"{socket.gethostname()}:{os.getpid()}:{now():%Y%m%dT%H%M%S}",
                 metrics=metrics,

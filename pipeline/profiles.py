@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
+from pipeline.channels.asic_bn import NAME as ASIC
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.asic_profile import (
     AsicProfile,
@@ -20,11 +21,12 @@ from pipeline.channels.asic_profile import (
 from pipeline.channels.contract import Channel
 from pipeline.channels.mas_st import CLAIMS, StsProfile
 from pipeline.channels.sbr2_profile import Gate, Sbr2Profile
+from pipeline.channels.sbr2_stp import NAME as SBR2
 from pipeline.channels.sbr2_stp import Sbr2Stp
 from pipeline.gateway.client import Timeouts
 from pipeline.lodgment.breaker import BreakerPolicy, Budget
-from pipeline.lodgment.decisions import Closedown, Delays, RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError
+from pipeline.policies import retry_policies, usual_policy
 from pipeline.protocol.sbr_ebms3 import Software as RegisteredSoftware
 from pipeline.protocol.suites import V1_2_LEGACY, V1_3
 from pipeline.protocol.wstrust import RelationshipId
@@ -73,6 +75,8 @@ def environment_of(settings: Settings, now: datetime) -> EnvironmentSettings:
         poll_first=timedelta(seconds=2),
         unavailable_first=timedelta(seconds=2),
         retry_first=timedelta(seconds=1),
+        probe_first=timedelta(seconds=1),
+        probe_longest=timedelta(seconds=4),
         sbr2=_sandbox_sbr2(settings.sandbox_url, home),
     )
 
@@ -123,7 +127,11 @@ def asic_profile(settings: Settings, environment: EnvironmentSettings) -> AsicPr
 
 
 def channels(settings: Settings, environment: EnvironmentSettings) -> dict[str, Channel]:
-    """The agency interfaces that this environment describes, by name."""
+    """The agency interfaces that this environment describes, by name.
+
+    Raises:
+        ConfigurationError: `settings.policies`, `settings.agency-certificates`, `secret.*`.
+    """
     found: list[Channel] = [AsicBusinessNames(asic_profile(settings, environment))]
     if environment.sbr2 is not None:
         found.append(Sbr2Stp(sbr2_profile(settings.environment, environment, environment.sbr2)))
@@ -137,7 +145,7 @@ def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings
         ConfigurationError: `settings.agency-certificates`.
     """
     assert environment.sts_url is not None  # noqa: S101  - the settings' own rule
-    polls = Delays(sbr2.poll_first, 2, sbr2.poll_longest)
+    retries = retry_policies(environment)[SBR2]
     return Sbr2Profile(
         environment=name,
         gates={key: Gate.at(url) for key, url in sbr2.gateways.items()},
@@ -151,14 +159,7 @@ def sbr2_profile(name: str, environment: EnvironmentSettings, sbr2: Sbr2Settings
         ),
         software=RegisteredSoftware(sbr2.product_id, sbr2.vendor, sbr2.name, sbr2.version),
         domain=sbr2.domain,
-        policy=replace(
-            policy(environment),
-            poll=polls,
-            late_after=sbr2.late_after,
-            closing_after=sbr2.closing_after,
-            give_up_after=sbr2.give_up_after,
-            closedowns=tuple(Closedown(one.start, one.end) for one in sbr2.closedowns),
-        ),
+        policies={action: policy for (_, action), policy in retries.items()},
         agency_certificates=_certificates(sbr2.agency_certificates),
         signed_responses=sbr2.signed_responses,
         software_ids=sbr2.software_ids,
@@ -194,7 +195,7 @@ def desk_terms(settings: Settings, environment: EnvironmentSettings, clocks: Tim
     return DeskTerms(
         sts=environment.sts_url,
         budget=Budget(settings.sts_rate, settings.sts_concurrency),
-        retry=policy(environment),
+        retry=usual_policy(environment),
         breaker=BreakerPolicy(probe_patience=clocks.token_wait + LEASE_BEYOND),
         look_ahead=settings.token_look_ahead,
     )
@@ -220,22 +221,6 @@ def timing(settings: Settings, environment: EnvironmentSettings) -> Timing:
     )
 
 
-def policy(environment: EnvironmentSettings) -> RetryPolicy:
-    """The retry policy with the environment's first delays."""
-    usual = RetryPolicy()
-    return replace(
-        usual,
-        not_sent=_starting(usual.not_sent, environment.retry_first),
-        unknown=_starting(usual.unknown, environment.retry_first),
-        unavailable=_starting(usual.unavailable, environment.unavailable_first),
-        poll=_starting(usual.poll, environment.poll_first),
-    )
-
-
-def _starting(delays: Delays, first: timedelta) -> Delays:
-    return replace(delays, first=first)
-
-
 def _authentication(environment: EnvironmentSettings) -> TokenTerms | BasicCredentials:
     if environment.authentication == "basic":
         assert environment.username is not None  # noqa: S101  - the settings' own rule
@@ -257,5 +242,5 @@ def _services(environment: EnvironmentSettings) -> Mapping[tuple[str, str], Serv
     table = business_names()
     for one in environment.services:
         table[one.service, one.action] = ServiceEntry(one.message_type, one.message_version, one.namespace, one.path)
-    retries = policy(environment)
-    return {key: replace(entry, policy=retries) for key, entry in table.items()}
+    retries = retry_policies(environment)[ASIC]
+    return {key: replace(entry, policy=retries[key]) for key, entry in table.items()}

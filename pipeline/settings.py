@@ -76,10 +76,74 @@ class SoftwareSettings(_Section):
 
 
 class Closedown(_Section):
-    """An announced time in which the agency takes documents in and gives no answers."""
+    """An announced time in which the agency gives no answers."""
 
     start: AwareDatetime
     end: AwareDatetime
+    takes_documents: bool = Field(default=True, description="false: nothing is sent meanwhile")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("a closedown must end after it starts")
+        return self
+
+
+_Positive = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=30))]
+
+
+class PolicySettings(_Section):
+    """How one channel, service or action is retried, polled, parked and watched, where it differs from the rest.
+
+    Every field but `channel` may be left out: then what holds anyway stands. The last section that fits counts.
+    """
+
+    channel: str
+    service: str | None = Field(default=None, description="omitted: every service of the channel")
+    action: str | None = Field(default=None, description="omitted: every action of the service")
+    not_sent_first: _Positive | None = None
+    not_sent_longest: _Positive | None = None
+    unknown_first: _Positive | None = None
+    unknown_longest: _Positive | None = None
+    unknown_limit: int | None = Field(default=None, ge=1, le=1000, description="failures in a row, then held")
+    unavailable_first: _Positive | None = None
+    unavailable_longest: _Positive | None = None
+    announced_longest: _Positive | None = Field(default=None, description="a return time further away is not believed")
+    poll_first: _Positive | None = None
+    poll_longest: _Positive | None = None
+    stale_token_limit: int | None = Field(default=None, ge=1, le=100)
+    receipt_after: _Positive | None = None
+    late_after: _Positive | None = None
+    closing_after: _Positive | None = None
+    give_up_after: _Positive | None = None
+    expected: timedelta | None = Field(
+        default=None, ge=timedelta(0), le=timedelta(days=14), description="from sending to outcome, as a rule"
+    )
+    closedowns: tuple[Closedown, ...] | None = None
+    breaker_failures: int | None = Field(default=None, ge=1, le=10_000, description="in a row; then the door closes")
+    breaker_ratio: float | None = Field(default=None, gt=0, le=1, description="share of failures that closes it")
+    breaker_ratio_least: int | None = Field(default=None, ge=2, le=100_000, description="of so many answers at least")
+    breaker_window: _Positive | None = None
+    breaker_probe_first: _Positive | None = None
+    breaker_probe_longest: _Positive | None = None
+    breaker_ramp: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1, max_length=10)
+    breaker_ramp_every: _Positive | None = None
+    breaker_quiet: int | None = Field(
+        default=None, ge=0, description="questions in a row answered with nothing yet that close it; 0: never"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.action is not None and self.service is None:
+            raise ValueError("action needs service: name the service that the action is of")
+        if self.service is not None and self.breaker_set and self.action is not None:
+            raise ValueError("breaker_* belong to a service: all its actions go through one door; leave action out")
+        return self
+
+    @property
+    def breaker_set(self) -> bool:
+        """Whether it says anything of breakers."""
+        return any(name.startswith("breaker_") for name in self.model_fields_set)
 
 
 class Sbr2Settings(_Section):
@@ -115,8 +179,6 @@ class Sbr2Settings(_Section):
             raise ValueError("signed_responses needs agency_certificates to verify them with")
         if not self.late_after <= self.closing_after <= self.give_up_after:
             raise ValueError("late_after, closing_after and give_up_after must follow each other in time")
-        if any(one.end <= one.start for one in self.closedowns):
-            raise ValueError("a closedown must end after it starts")
         return self
 
 
@@ -168,7 +230,14 @@ class EnvironmentSettings(_Section):
     poll_first: Duration = timedelta(seconds=60)
     unavailable_first: Duration = timedelta(seconds=30)
     retry_first: Duration = timedelta(seconds=5)
+    probe_first: Duration = Field(
+        default=timedelta(seconds=5), description="until a door that is closed is tried the first time"
+    )
+    probe_longest: Duration = Field(default=timedelta(minutes=5), description="between tries, once it has failed often")
     services: tuple[ServiceSettings, ...] = ()
+    policies: tuple[PolicySettings, ...] = Field(
+        default=(), description="what differs for single channels, services and actions"
+    )
     sbr2: Sbr2Settings | None = Field(default=None, description="omitted: this environment lodges no pay events")
 
     @model_validator(mode="after")
@@ -182,6 +251,8 @@ class EnvironmentSettings(_Section):
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
             raise ValueError(f"authentication {self.authentication!r} needs {', '.join(missing)}")
+        if self.probe_first > self.probe_longest:
+            raise ValueError("probe_first must not be longer than probe_longest")
         if self.sbr2 is not None and self.sts_url is None:
             raise ValueError("sbr2 needs sts_url: SBR2 knows no other authentication than by token")
         if self.pkcs11_module is None and (self.pkcs11_token or self.pkcs11_pin_file):
@@ -227,6 +298,8 @@ class Settings(BaseSettings):
         description="tokens of lodgments with a not_before are asked for so long ahead",
     )
     ledger_connections: int = Field(default=8, ge=1, le=100)
+    due_soon: Duration = Field(default=timedelta(hours=24), description="told of, so long before a due date is over")
+    due_last: Duration = Field(default=timedelta(hours=4), description="told again, at the last moment to act by hand")
     stuck_after: Duration = timedelta(minutes=5)
     sweep_every: Duration = timedelta(milliseconds=500)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -237,6 +310,12 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.due_last > self.due_soon:
+            raise ValueError("due_last must not be longer than due_soon: it is the later warning")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -106,7 +106,19 @@ class Metrics:
         )
         self._asking = Gauge("lodge_token_requests_under_way", "Token requests under way", registry=self.registry)
         self._breaker = Gauge(
-            "lodge_breaker_state", "1 for the state that a breaker is in", ["scope", "state"], registry=self.registry
+            "lodge_breaker_state",
+            "1 for the state that a breaker is in",
+            ["scope", "name", "state"],
+            registry=self.registry,
+        )
+        self._opened = Counter(
+            "lodge_breaker_opened", "Times that a breaker opened", ["scope", "name"], registry=self.registry
+        )
+        self._closed = Counter(
+            "lodge_breaker_closed", "Times that a breaker closed again", ["scope", "name"], registry=self.registry
+        )
+        self._at_doors = Gauge(
+            "lodge_breaker_waiting", "Lodgments before an agency's closed door", ["name"], registry=self.registry
         )
 
         self._open = Gauge("lodge_open", "Lodgments that are not final", ["channel", "state"], registry=self.registry)
@@ -148,9 +160,17 @@ class Metrics:
         self._tokens.labels(turn, outcome).inc()
         self._token_wait.labels(turn).observe(max(0.0, waited))
 
-    def breaker(self, scope: BreakerScope, state: BreakerState) -> None:
+    def breaker(self, scope: BreakerScope, name: str, before: BreakerState, after: BreakerState) -> None:
         for one in BreakerState:
-            self._breaker.labels(scope, one).set(one is state)
+            self._breaker.labels(scope, name, one).set(one is after)
+        if before is not after and BreakerState.CLOSED in {before, after}:
+            (self._opened if before is BreakerState.CLOSED else self._closed).labels(scope, name).inc()
+
+    def at_doors(self, crowds: Iterable[tuple[str, int]]) -> None:
+        """How many wait before each door, by its name."""
+        self._at_doors.clear()
+        for name, number in crowds:
+            self._at_doors.labels(name).set(number)
 
     def poison(self, step: Step) -> None:
         self._poison.labels(step).inc()

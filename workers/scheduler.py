@@ -6,6 +6,7 @@ from pipeline.ledger import partitions, shares
 from pipeline.lodgment.states import NEXT_STEP
 from pipeline.runner import Activity, Pace, Periodic, Runner
 from pipeline.stages.quarantine import Quarantine
+from pipeline.stages.reopen import Reopen
 from pipeline.stages.reschedule import Reschedule
 from pipeline.stages.sweep import Sweep
 from pipeline.stages.watch import Watch
@@ -13,8 +14,12 @@ from pipeline.stages.watch import Watch
 SWEEP_BATCH = 500
 ROOM = 200
 """So many lodgments may stand in the queues of the steps before one that waits for its turn is called."""
+DOOR_ROOM = 500
+"""So many may stand in those queues before more are let through an agency's door: the order of slack is kept in the
+ledger, and lost in a queue."""
 WATCH_EVERY = 5.0
 STUCK_EVERY = 60.0
+WARN_EVERY = 60.0
 COUNT_EVERY = 60.0
 HOUSEKEEPING_EVERY = 3600.0
 
@@ -57,12 +62,6 @@ def activities(parts: Parts) -> list[Activity]:
         parts.metrics.swept(published)
         return published >= SWEEP_BATCH
 
-    watching = Watch(parts.context, parts.metrics, SWEEP_BATCH)
-
-    async def count() -> bool:
-        await watching.count()
-        return False
-
     async def keep_house() -> bool:
         async with parts.ledger.transaction() as tx:
             await partitions.ensure(tx, parts.context.clock())
@@ -72,8 +71,50 @@ def activities(parts: Parts) -> list[Activity]:
         Periodic("sweep", sweep, parts.settings.sweep_every.total_seconds(), parts.metrics),
         Periodic("shares", call_forward, parts.settings.sweep_every.total_seconds(), parts.metrics),
         Periodic("stuck", sweep_stuck, STUCK_EVERY, parts.metrics),
-        Periodic("watch", watching.look, WATCH_EVERY, parts.metrics),
-        Periodic("count", count, COUNT_EVERY, parts.metrics),
+        _reopening(parts),
+        *_watching(parts),
         Periodic("housekeeping", keep_house, HOUSEKEEPING_EVERY, parts.metrics),
         Runner(Quarantine(parts.context), parts.broker, Pace(batch=parts.settings.batch), parts.metrics),
+    ]
+
+
+def _reopening(parts: Parts) -> Periodic:
+    reopen = Reopen(parts.context, SWEEP_BATCH)
+    through: list[Outgoing] = []
+
+    async def let_through() -> bool:
+        if not through and not await reopen.look():
+            return False
+        depths = await parts.broker.depths()
+        room = DOOR_ROOM - sum(depths.get(step, 0) for step in NEXT_STEP.values())
+        if room <= 0:
+            return False
+        # What a broker that is down did not take is committed, and goes first when it is back.
+        through.extend(() if through else await reopen.let_through(room))
+        published = len(through)
+        await parts.broker.publish(through)
+        through.clear()
+        parts.metrics.swept(published)
+        return published >= min(room, SWEEP_BATCH)
+
+    return Periodic("reopen", let_through, parts.settings.sweep_every.total_seconds(), parts.metrics)
+
+
+def _watching(parts: Parts) -> list[Activity]:
+    watching = Watch(parts.context, parts.metrics, SWEEP_BATCH)
+
+    async def warn() -> bool:
+        warned = await watching.near_due()
+        await parts.broker.publish([one.event for one in warned])
+        await watching.told(warned)
+        return len(warned) >= SWEEP_BATCH
+
+    async def count() -> bool:
+        await watching.count()
+        return False
+
+    return [
+        Periodic("watch", watching.look, WATCH_EVERY, parts.metrics),
+        Periodic("warn", warn, WARN_EVERY, parts.metrics),
+        Periodic("count", count, COUNT_EVERY, parts.metrics),
     ]

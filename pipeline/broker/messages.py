@@ -22,6 +22,8 @@ STEP_MESSAGE_LIMIT = 1024
 """Bytes of a step's message: it carries ids, never a document (claim check)."""
 
 UNKNOWN = "unknown"
+WARNED = "warned"
+"""The event of a lodgment that is where it was, and that somebody should look at while there is time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class EventDetail(_Event):
 
 
 class OutcomeEvent(_Event):
-    """What a payroll system learns of one lodgment; `event` is the state it is now in, or `refused`.
+    """What a payroll system learns of one lodgment; `event` is the state it is now in, `refused` or `warned`.
 
     Subscribers may see an event twice; both copies carry the same message id.
     """
@@ -145,6 +147,27 @@ def outcome_event(lodgment: Lodgment, events: Sequence[MessageEvent], now: datet
     )
     key = outcome_key(lodgment.channel, lodgment.state, lodgment.party_abn)
     return _outgoing(event, key, f"{lodgment.id}:{lodgment.version}")
+
+
+def warning_event(lodgment: Lodgment, reason: EventReason, now: datetime) -> Outgoing:
+    """The event for a lodgment that stays where it is, with what is to be told of it. Told again, it has the same
+    message id.
+    """
+    event = OutcomeEvent(
+        event=WARNED,
+        job_id=lodgment.job_id,
+        lodgment=lodgment.id,
+        reference=lodgment.reference,
+        channel=lodgment.channel,
+        service=lodgment.service,
+        action=lodgment.action,
+        abn=lodgment.party_abn,
+        state=lodgment.state,
+        reason=reason,
+        agency_reference=lodgment.agency_reference,
+        at=now,
+    )
+    return _outgoing(event, outcome_key(lodgment.channel, WARNED, lodgment.party_abn), f"{lodgment.id}:{reason.code}")
 
 
 def refusal_event(

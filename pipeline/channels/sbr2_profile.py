@@ -72,6 +72,8 @@ class Sbr2Profile:
     layout: SecurityLayout = SBR2_LAYOUT
     actions: Mapping[str, ActionEntry] = field(default_factory=pay_events)
     policy: RetryPolicy = field(default_factory=usual_policy)
+    policies: Mapping[str, RetryPolicy] = field(default_factory=dict)
+    """By action, where it differs."""
     agency_certificates: tuple[x509.Certificate, ...] = ()
     """The certificates that a pulled response may be signed with."""
     software_ids: bool = True

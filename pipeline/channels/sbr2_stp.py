@@ -144,8 +144,8 @@ class Sbr2Stp:
         )
         return read_reply(self._profile, reply.status, reply.content_type, reply.body, asked)
 
-    def policy(self, service: str, action: str) -> RetryPolicy:  # noqa: ARG002  - the contract's signature
-        return self._profile.policy
+    def policy(self, service: str, action: str) -> RetryPolicy:  # noqa: ARG002  - it has one service
+        return self._profile.policies.get(action, self._profile.policy)
 
     def _message_id(self, lodgment: Lodgment) -> str:
         return f"{lodgment.reference}@{self._profile.domain}"

@@ -1,6 +1,6 @@
 """Breakers and budgets: one row per service that may be down, shared by all processes.
 
-Whoever changes a row locks it first, before any row of another table: so no two transactions wait for each other.
+Whoever changes a row locks it first, before any lodgment or token key: so no two transactions wait for each other.
 """
 
 from collections.abc import Collection
@@ -43,6 +43,12 @@ async def of(tx: Tx, scope: BreakerScope, names: Collection[str]) -> dict[str, B
     return {row.name: _breaker(row) for row in rows}
 
 
+async def every(tx: Tx, scope: BreakerScope) -> dict[str, Breaker]:
+    """All breakers of one scope that were ever heard of, by name."""
+    rows = await tx.connection.execute(_every(), {"of_scope": scope})
+    return {row.name: _breaker(row) for row in rows}
+
+
 async def not_closed(tx: Tx, scope: BreakerScope) -> dict[str, Breaker]:
     """The breakers that stand in somebody's way, by name."""
     rows = await tx.connection.execute(_not_closed(), {"of_scope": scope})
@@ -80,6 +86,7 @@ def _values(breaker: Breaker) -> dict[str, object]:
         "step_spent": breaker.step_spent,
         "allowance": breaker.allowance,
         "allowed_at": breaker.allowed_at,
+        "canary_id": breaker.canary_id,
     }
 
 
@@ -103,6 +110,7 @@ def _breaker(row: Row[Any]) -> Breaker:
         step_spent=row.step_spent,
         allowance=row.allowance,
         allowed_at=row.allowed_at,
+        canary_id=row.canary_id,
     )
 
 
@@ -143,6 +151,11 @@ def _close() -> sa.Update:
 def _of(dialect: Dialect) -> sa.Select[Any]:
     scope = sa.bindparam("of_scope", type_=sa.Text)
     return sa.select(channel_state).where(_table.scope == scope, among(dialect, _table.name))
+
+
+@cache
+def _every() -> sa.Select[Any]:
+    return sa.select(channel_state).where(_table.scope == sa.bindparam("of_scope", type_=sa.Text))
 
 
 @cache

@@ -57,6 +57,7 @@ def new_row(new: NewLodgment) -> dict[str, object]:
         "labels": dict(new.labels),
         "submission_id": item.facts.get("submission"),
         "warned": None,
+        "due_warned": None,
         **changing(item),
     }
 

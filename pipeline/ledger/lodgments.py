@@ -18,6 +18,9 @@ from pipeline.lodgment.references import TokenKeyHash
 from pipeline.lodgment.states import State
 
 FIND_LIMIT = 20
+_WINDOW = 10
+"""Among so many times what a sweep takes, the earliest due dates are looked for: a bounded reading, also of a backlog
+of hundreds of thousands."""
 _PREFIX_LENGTH = 8
 
 
@@ -79,9 +82,17 @@ async def move(tx: Tx, moves: Sequence[tuple[Lodgment, Lodgment]]) -> set[UUID]:
 
 
 async def due(tx: Tx, now: datetime, limit: int) -> list[Lodgment]:
-    """What is to be looked at again, longest due first; locked on PostgreSQL, without what another scheduler has."""
-    rows = await tx.connection.execute(_due(), {"now": now, "limit": limit})
-    return [lodgment_of(row) for row in rows]
+    """What is to be looked at again, longest due first; locked on PostgreSQL, without what another scheduler has.
+
+    Where more is due, the earliest due dates among the thousands that are longest due go first.
+    """
+    bounds = {"now": now, "limit": limit}
+    found = [lodgment_of(row) for row in await tx.connection.execute(_due(), bounds)]
+    if len(found) < limit:
+        return found
+    urgent = await tx.connection.execute(_due_first(), {**bounds, "window": limit * _WINDOW})
+    first = {row.id: row for row in map(lodgment_of, urgent)}
+    return [*first.values(), *(row for row in found if row.id not in first)][:limit]
 
 
 async def waiting_for_token(tx: Tx, keys: Collection[TokenKeyHash], limit: int) -> list[Lodgment]:
@@ -183,6 +194,31 @@ def _due() -> sa.Executable:
         .where(lodgment.c.due_at <= sa.bindparam("now", type_=lodgment.c.due_at.type))
         .order_by(lodgment.c.due_at)
         .limit(sa.bindparam("limit", type_=sa.Integer))
+        .with_for_update(skip_locked=True)
+    )
+
+
+@cache
+def _due_first() -> sa.Executable:
+    """Those with a due date, from among what is longest due."""
+    due_by = lodgment.c.due_at <= sa.bindparam("now", type_=lodgment.c.due_at.type)
+    window = (
+        sa.select(lodgment.c.id, lodgment.c.due_date, lodgment.c.due_at)
+        .where(due_by)
+        .order_by(lodgment.c.due_at)
+        .limit(sa.bindparam("window", type_=sa.Integer))
+        .subquery("longest_due")
+    )
+    chosen = (
+        sa.select(window.c.id)
+        .where(window.c.due_date.is_not(None))
+        .order_by(window.c.due_date, window.c.due_at)
+        .limit(sa.bindparam("limit", type_=sa.Integer))
+    )
+    return (
+        sa.select(*COLUMNS)
+        .where(lodgment.c.id.in_(chosen), due_by)
+        .order_by(lodgment.c.due_date, lodgment.c.due_at)
         .with_for_update(skip_locked=True)
     )
 

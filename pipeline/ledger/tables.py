@@ -145,8 +145,9 @@ lodgment = sa.Table(
     sa.Column("job", sa.Text, nullable=False),
     sa.Column("labels", Json, nullable=False),
     sa.Column("submission_id", sa.Text),
-    # Not among what a move writes: it is the watch's alone.
+    # Not among what a move writes: these are the watch's alone.
     sa.Column("warned", sa.Text),
+    sa.Column("due_warned", sa.Text),
     sa.CheckConstraint(f"state IN ({quoted(State)})", "state"),
     sa.CheckConstraint(f"resume IN ({quoted(State)})", "resume"),
     # A lodgment that nobody would ever look at again must be final or in a person's hands.
@@ -221,6 +222,23 @@ sa.Index(
     postgresql_where=WAITING_FOR_SHARE,
     sqlite_where=WAITING_FOR_SHARE,
 )
+
+WAITING_AT_DOOR = sa.text("state = 'parked' AND reason_code IN ('breaker.open', 'breaker.polls')")
+"""The predicate of the index that finds who waits before an agency's closed door, the least slack first."""
+
+sa.Index(
+    "lodgment_door_idx",
+    lodgment.c.reason_code,
+    lodgment.c.channel,
+    lodgment.c.service,
+    lodgment.c.due_date,
+    lodgment.c.id,
+    postgresql_where=WAITING_AT_DOOR,
+    sqlite_where=WAITING_AT_DOOR,
+)
+
+_WITH_DEADLINE = sa.and_(lodgment.c.due_date.is_not(None), NOT_FINAL)
+sa.Index("lodgment_due_date_idx", lodgment.c.due_date, postgresql_where=_WITH_DEADLINE, sqlite_where=_WITH_DEADLINE)
 
 sender_share = sa.Table(
     "sender_share",
@@ -429,6 +447,7 @@ channel_state = sa.Table(
     sa.Column("step_spent", sa.Integer, nullable=False),
     sa.Column("allowance", sa.Double, nullable=False),
     sa.Column("allowed_at", Moment),
+    sa.Column("canary_id", Id),
     sa.CheckConstraint(f"scope IN ({quoted(BreakerScope)})", "scope"),
     sa.CheckConstraint(f"state IN ({quoted(BreakerState)})", "state"),
 )

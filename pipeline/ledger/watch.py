@@ -1,19 +1,22 @@
 """The watch over what was sent: which lodgments it has to look at, and what people were told of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from pipeline.ledger.batch import Dialect, encode, recordset
+from pipeline.ledger.batch import Dialect, among, encode, recordset
 from pipeline.ledger.lodgment_rows import COLUMNS, lodgment_of
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import NOT_FINAL, lodgment
+from pipeline.lodgment.deadlines import Nearness
 from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.watching import Lateness
+
+_ORDER = tuple(Nearness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,39 @@ class Late:
     lateness: Lateness
     count: int
     since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """How many lodgments of one channel are not final although their due date is near, and the earliest of those."""
+
+    channel: str
+    nearness: Nearness
+    count: int
+    due: date
+    example: UUID
+
+
+async def near_due(tx: Tx, nearness: Nearness, until: date, limit: int) -> list[Lodgment]:
+    """Lodgments that are not final, due until then, and of which nobody was told so much yet; earliest first."""
+    told = encode([one for one in Nearness if _ORDER.index(one) >= _ORDER.index(nearness)])
+    rows = await tx.connection.execute(_near_due(tx.dialect), {"until": until, "keys": told, "limit": limit})
+    return [lodgment_of(row) for row in rows]
+
+
+async def near_told(tx: Tx, ids: Collection[UUID], nearness: Nearness) -> set[UUID]:
+    """Note what was told of these; the ids of those of which it was not noted before."""
+    if not ids:
+        return set()
+    values = {"keys": encode(sorted(ids)), "told": nearness}
+    return set((await tx.connection.execute(_near_told(tx.dialect), values)).scalars())
+
+
+async def near(tx: Tx, until: date) -> list[Near]:
+    """What people were told of due dates until then and what is still so, by channel; the gravest first."""
+    rows = await tx.connection.execute(_near(), {"until": until})
+    found = [Near(row.channel, Nearness(row.due_warned), row.number, row.due, UUID(row.example)) for row in rows]
+    return sorted(found, key=lambda one: -_ORDER.index(one.nearness))
 
 
 async def due(tx: Tx, now: datetime, limit: int) -> list[Watched]:
@@ -57,6 +93,49 @@ async def late(tx: Tx) -> list[Late]:
     """What people were told of and what is still so, by channel."""
     rows = await tx.connection.execute(_late())
     return [Late(row.channel, Lateness(row.warned), row.number, row.since) for row in rows]
+
+
+@cache
+def _near_due(dialect: Dialect) -> sa.Executable:
+    told = among(dialect, lodgment.c.due_warned)
+    return (
+        sa.select(*COLUMNS)
+        .where(_due_until(), sa.or_(lodgment.c.due_warned.is_(None), ~told))
+        .order_by(lodgment.c.due_date)
+        .limit(sa.bindparam("limit", type_=sa.Integer))
+    )
+
+
+def _due_until() -> sa.ColumnElement[bool]:
+    until = lodgment.c.due_date <= sa.bindparam("until", type_=sa.Date)
+    return sa.and_(lodgment.c.due_date.is_not(None), NOT_FINAL, until)
+
+
+@cache
+def _near_told(dialect: Dialect) -> sa.Executable:
+    told = sa.bindparam("told", type_=sa.Text)
+    return (
+        sa.update(lodgment)
+        .values(due_warned=told)
+        .where(among(dialect, lodgment.c.id), lodgment.c.due_warned.is_distinct_from(told))
+        .returning(lodgment.c.id)
+    )
+
+
+@cache
+def _near() -> sa.Executable:
+    shown = (lodgment.c.channel, lodgment.c.due_warned)
+    return (
+        sa.select(
+            *shown,
+            sa.func.count().label("number"),
+            sa.func.min(lodgment.c.due_date).label("due"),
+            sa.type_coerce(sa.func.min(sa.cast(lodgment.c.id, sa.Text)), sa.Text).label("example"),
+        )
+        .where(_due_until(), lodgment.c.due_warned.is_not(None))
+        .group_by(*shown)
+        .order_by(*shown)
+    )
 
 
 @cache

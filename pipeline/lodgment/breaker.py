@@ -10,6 +10,7 @@ Pure: the ledger locks the row, these functions say what becomes of it. Only fai
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
 from pipeline.lodgment.decisions import Delays
 from pipeline.lodgment.failures import Failure
@@ -40,7 +41,7 @@ class BreakerScope(StrEnum):
     CREDENTIAL = "credential"
     """A machine credential at the token service, by its id: opened by a refusal, probed only where there is demand."""
     CHANNEL = "channel"
-    """An agency interface, by the channel's name."""
+    """An agency's door, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,11 @@ class BreakerPolicy:
     ramp_every: timedelta = timedelta(seconds=2)
     ramp_failures: int = 3
     """Failures in a row that open it again while it ramps."""
+    ramp_answered: float = 0.0
+    """The share of a step's requests that must have been answered well before the next step: where answers take long,
+    time alone proves nothing."""
+    quiet: int = 500
+    """So many questions in a row that one process had answered with "nothing yet" count as an outage; 0: never."""
 
 
 CREDENTIAL_POLICY = BreakerPolicy(probe=Delays(timedelta(minutes=1), 2, timedelta(hours=1)))
@@ -96,6 +102,8 @@ class Breaker:
     step_spent: int = 0
     allowance: float = 0.0
     allowed_at: datetime | None = None
+    canary_id: UUID | None = None
+    """Before an agency's door: the lodgment that goes first, whose answer alone decides while it is probed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +185,7 @@ def opened(breaker: Breaker, policy: BreakerPolicy, now: datetime, failure: Fail
         answers=0,
         failures=0,
         window_since=None,
+        canary_id=None,
     )
 
 
@@ -191,9 +200,12 @@ def closed(breaker: Breaker) -> Breaker:
 
 
 def _ramping(breaker: Breaker, now: datetime) -> Breaker:
-    return replace(
-        breaker, state=BreakerState.RAMPING, probe_at=None, step=0, step_since=now, step_spent=0, consecutive=0
-    )
+    first = replace(breaker, state=BreakerState.RAMPING, probe_at=None, canary_id=None, consecutive=0)
+    return _at_step(first, 0, now)
+
+
+def _at_step(breaker: Breaker, step: int, now: datetime) -> Breaker:
+    return replace(breaker, step=step, step_since=now, step_spent=0, answers=0, failures=0)
 
 
 def _stepped(breaker: Breaker, policy: BreakerPolicy, now: datetime) -> Breaker:
@@ -204,9 +216,12 @@ def _stepped(breaker: Breaker, policy: BreakerPolicy, now: datetime) -> Breaker:
         return breaker
     if now < breaker.step_since + (policy.ramp_every if breaker.step_spent else policy.window):
         return breaker
+    proved = breaker.answers - breaker.failures >= policy.ramp_answered * breaker.step_spent
+    if not proved and now < breaker.step_since + policy.probe_patience:
+        return breaker
     if breaker.step + 1 >= len(policy.ramp):
         return closed(breaker)
-    return replace(breaker, step=breaker.step + 1, step_since=now, step_spent=0)
+    return _at_step(breaker, breaker.step + 1, now)
 
 
 def _refilled(breaker: Breaker, budget: Budget, now: datetime) -> Breaker:
@@ -230,7 +245,8 @@ def _on_time(breaker: Breaker, now: datetime) -> Breaker:
 
 def _counted(breaker: Breaker, policy: BreakerPolicy, now: datetime, *, failed: bool) -> Breaker:
     since = breaker.window_since
-    if since is None or not since <= now < since + policy.window:
+    stepping = breaker.state is BreakerState.RAMPING
+    if not stepping and (since is None or not since <= now < since + policy.window):
         breaker = replace(breaker, window_since=now, answers=0, failures=0)
     return replace(
         breaker,

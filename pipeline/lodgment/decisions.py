@@ -1,5 +1,6 @@
 """What follows a failure: a pure function from failure, tally, policy and now."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -23,10 +24,12 @@ class Delays:
 
 @dataclass(frozen=True, slots=True)
 class Closedown:
-    """An announced time, from `start` until `end`, in which the agency takes documents in and answers about none."""
+    """An announced time, from `start` until `end`, in which the agency answers about no document."""
 
     start: datetime
     end: datetime
+    takes_documents: bool = True
+    """Whether it takes documents in meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +53,28 @@ class RetryPolicy:
     give_up_after: timedelta | None = None
     """How long an outcome is asked for; then a person must ask otherwise. Time in a closedown does not count."""
     closedowns: tuple[Closedown, ...] = ()
+    expected: timedelta = timedelta(minutes=10)
+    """From sending to outcome, as a rule: how early before its due date a lodgment must go."""
 
     def reopened(self, moment: datetime) -> datetime:
-        """`moment`, or the end of the closedown that it lies in."""
-        return next((one.end for one in self.closedowns if one.start <= moment < one.end), moment)
+        """`moment`, or the end of the closedown that it lies in: when the agency answers about documents."""
+        return _outside(moment, self.closedowns)
+
+    def taken_from(self, moment: datetime) -> datetime:
+        """`moment`, or the end of the closedown that it lies in: when the agency takes documents in."""
+        return _outside(moment, [one for one in self.closedowns if not one.takes_documents])
 
     def open_time(self, since: datetime, until: datetime) -> timedelta:
         """How much of this time the agency was answering."""
         closed = (min(one.end, until) - max(one.start, since) for one in self.closedowns)
         return until - since - sum((max(time, timedelta(0)) for time in closed), timedelta(0))
+
+
+def _outside(moment: datetime, closedowns: Iterable[Closedown]) -> datetime:
+    for one in sorted(closedowns, key=lambda closedown: closedown.start):
+        if one.start <= moment < one.end:
+            moment = one.end
+    return moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import struct
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict
@@ -71,6 +72,8 @@ class Sandbox:
         self._sbr2 = sbr2.Sbr2Gateways(home, Sbr2Book(self._commits))
         self._asked = Record()
         self._weather: dict[ServiceName, Weather] = {}
+        self.turned_away: Counter[ServiceName] = Counter()
+        """How many requests met the scripted fault; no book has them."""
         self._running = AsyncExitStack()
 
     @property
@@ -174,7 +177,9 @@ class Sandbox:
         if weather is None:
             return False
         await asyncio.sleep(weather.trouble.latency)
-        return weather.strikes(self._clock())
+        struck = weather.strikes(self._clock())
+        self.turned_away[service] += struck
+        return struck
 
     async def _describe(self, request: web.Request) -> web.Response:
         service = next((one for one in SERVICES if one.path == request.path), None)

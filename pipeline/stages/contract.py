@@ -16,6 +16,8 @@ from pipeline.broker.port import Exchange as Door
 from pipeline.channels.contract import Channel
 from pipeline.gateway.exchange import Exchange, Request
 from pipeline.ledger.session import Ledger
+from pipeline.lodgment.deadlines import DeadlinePolicy
+from pipeline.lodgment.doors import BreakerPolicies
 from pipeline.lodgment.failures import Failure, FailureClass, Party
 from pipeline.lodgment.lodgment import WORKER_LOST, Lodgment
 from pipeline.lodgment.references import Ids
@@ -85,6 +87,8 @@ class Timing:
     """How long one token request may take, retries included, before another worker may ask."""
     token_patience: timedelta = timedelta(minutes=30)
     """How often a lodgment without a token looks by itself whether there is one; normally the answer wakes it."""
+    door_patience: timedelta = timedelta(hours=1)
+    """How often a lodgment before an agency's closed door looks by itself; normally the scheduler lets it through."""
     lane_check: timedelta = timedelta(seconds=30)
     """How often a lodgment looks by itself whether its turn has come; normally its predecessor wakes it."""
 
@@ -103,6 +107,10 @@ class Context:
     ids: Ids
     shares: SharePolicy = field(default_factory=SharePolicy)
     """What every sender may have before it waits for its turn."""
+    breakers: BreakerPolicies = field(default_factory=BreakerPolicies)
+    """When each agency's door is closed, and how it opens again."""
+    deadlines: DeadlinePolicy = field(default_factory=DeadlinePolicy)
+    """When people are told of a due date that comes near."""
     metrics: Metrics = field(default_factory=Metrics, compare=False)
 
     def tell_unknown(self, channel: str, failure: Failure) -> None:

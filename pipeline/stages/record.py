@@ -17,12 +17,14 @@ from pipeline.channels.contract import Reply, Sent
 from pipeline.ledger import artifacts, attempts, holds, lanes, lodgments, outcomes, payees, tokens
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.decisions import Decision, RetryPolicy, Tally, decide, decide_after_question, decide_poll
+from pipeline.lodgment.doors import is_down, parked_at
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.holds import WAVE, WAVE_WITHIN, Hold, after_canary, reach_of
 from pipeline.lodgment.lodgment import AGENCY_DELAYED, OUTCOME_LATE, OUTCOME_MISSING, Attempt, Lodgment, Reason
 from pipeline.lodgment.outcome import MessageEvent, Outcome, Result, Severity
 from pipeline.lodgment.states import FINAL, NEXT_STEP, State, Step
 from pipeline.stages.contract import Context, Settled, onward
+from pipeline.stages.doors import HTTP_ERROR, Answer, Doors, door_of
 from pipeline.stages.turns import go_on
 
 log = structlog.get_logger(__name__)
@@ -57,6 +59,7 @@ class Record:
         """Replies of a batch are held up to `at_once` bytes, and one beyond."""
         self._context = context
         self._at_once = at_once
+        self._doors = Doors(context)
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
         messages = [read_step_message(delivery.body) for delivery in batch]
@@ -68,14 +71,19 @@ class Record:
             won, onwards = await self._store(list(moves.values()))
             publications += onwards
             publications += await self._said_before([one for one in read if one.before.id not in moves])
+            await self._doors.heard([self._answer(one) for one in read if one.before.id in won and _unheard(one)])
             # Whoever moved the others in this instant did not have this reply: a verdict must not get lost over it.
             lost = moves.keys() - won
             waiting = later | {one.attempt.id for one in read if one.before.id in lost}
         yield Settled(tuple(batch), tuple(publications))
 
+    def _answer(self, one: _Read) -> Answer:
+        return Answer(one.before, door_of(self._context, one.before), one.verdict, one.attempt.started_at)
+
     async def _load(self, attempt_ids: Collection[UUID]) -> tuple[list[_Read], set[UUID]]:
         """Attempts with their replies, and the attempts whose replies are too large to be held beside these."""
         async with self._context.ledger.transaction(read_only=True) as tx:
+            await self._doors.look(tx)
             finished = [a for a in (await attempts.load(tx, attempt_ids)).values() if a.finished_at is not None]
             rows = await lodgments.load(tx, {attempt.lodgment_id for attempt in finished})
             wanted = [a.reply_id for a in finished if a.reply_id is not None]
@@ -175,6 +183,10 @@ class Record:
                 row = replace(row, agency_reference=None, envelope_id=None)
         else:
             decision, reason = decide(verdict, row.tally, policy, now, spread=spread), Reason.of(verdict)
+            shut = self._doors.shut(row) if decision.state is State.PARKED and is_down(verdict) else None
+            if shut is not None:
+                # It waits with the others, to be let through with them, and not for as long as it failed alone.
+                return parked_at(row, shut, now, self._context.timing.door_patience, decision.tally)
         due_at = decision.due_at
         if decision.state in NEXT_STEP:
             due_at = now + self._context.timing.stuck_after
@@ -244,6 +256,11 @@ class Record:
                 onward(row) if row.state in NEXT_STEP else outcome_event(row, await outcomes.of(tx, row.id), now)
                 for row in rows.values()
             ]
+
+
+def _unheard(one: _Read) -> bool:
+    """Whether only its reply says how the agency's door is: all else was told when it was sent."""
+    return one.attempt.failure is None and (one.attempt.http_status or 0) < HTTP_ERROR
 
 
 def _of_waiting(decision: Decision, policy: RetryPolicy, since: datetime, now: datetime) -> Reason:

@@ -11,19 +11,19 @@ from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Outgoing
 from pipeline.ledger import attempts, holds, lanes, lodgments, shares, sweeps
 from pipeline.ledger.session import Tx
+from pipeline.lodgment.deadlines import least_first
 from pipeline.lodgment.holds import HoldState, let_go
 from pipeline.lodgment.lodgment import (
     LANE_TURN,
     OPERATOR_RELEASED,
-    OUTCOME_LATE,
-    POLL_DUE,
     Lodgment,
     Reason,
 )
 from pipeline.lodgment.states import NEXT_STEP, WAITING, State, Step
 from pipeline.lodgment.sweeping import NOTED_EVERY, SweepKind, Swept
 from pipeline.stages.contract import WORKER_IS_LOST, Context, onward, to_step
-from pipeline.stages.turns import look_again_at
+from pipeline.stages.doors import slack_of
+from pipeline.stages.turns import look_again_at, woken
 
 log = structlog.get_logger(__name__)
 
@@ -98,21 +98,11 @@ class Reschedule:
         return set(blocked)
 
     async def _wake(self, tx: Tx, due: Sequence[Lodgment]) -> list[Outgoing]:
-        moves = [(row, self._woken(row)) for row in due]
+        now = self._context.clock()
+        first = least_first(due, lambda row: slack_of(self._context, row, now))
+        moves = [(row, woken(self._context, row)) for row in first]
         won = await lodgments.move(tx, moves)
         return [onward(after) for _, after in moves if after.id in won]
-
-    def _woken(self, row: Lodgment) -> Lodgment:
-        """Go on where the row says, or one step earlier when its token would not outlive another sending."""
-        target = row.resume or State.RECEIVED
-        soonest_end = self._context.clock() + self._context.timing.token_margin
-        if target is State.SEALED and row.token_expires_at is not None and row.token_expires_at <= soonest_end:
-            target = State.RECEIVED
-        reason = row.reason
-        if row.state is State.AWAITING and (reason is None or reason.code != OUTCOME_LATE):
-            reason = Reason(POLL_DUE, "The agency is asked again for the outcome, under the same reference.")
-        due_at = self._context.clock() + self._context.timing.stuck_after
-        return row.moved(target, due_at=due_at, reason=reason)
 
     async def _repeat(self, tx: Tx, stuck: Sequence[Lodgment]) -> tuple[list[Outgoing], list[Swept]]:
         """A step did not move these in time: their messages may be lost. Handling one twice is harmless.

@@ -9,17 +9,30 @@ import structlog
 
 from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Delivery, Outgoing
+from pipeline.channels.contract import Reply, Sent
 from pipeline.gateway.exchange import Exchange, Request
 from pipeline.ledger import artifacts, attempts, holds, lane_history, lanes, lodgments
 from pipeline.ledger.artifacts import NewArtifact
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import ArtifactKind
+from pipeline.lodgment.deadlines import least_first
+from pipeline.lodgment.doors import closed_until, parked_at
 from pipeline.lodgment.errors import DependencyDownError
 from pipeline.lodgment.failures import Failure, FailureClass, Party
-from pipeline.lodgment.lodgment import POLL_DUE, Attempt, Lodgment, Purpose
+from pipeline.lodgment.lodgment import (
+    BREAKER_OPEN,
+    BREAKER_POLLS,
+    CLOSEDOWN,
+    POLL_DUE,
+    Attempt,
+    Lodgment,
+    Purpose,
+)
+from pipeline.lodgment.outcome import Outcome
 from pipeline.lodgment.replacement import in_closedown, judge
 from pipeline.lodgment.states import State, Step
 from pipeline.stages.contract import Carrier, Context, Settled, ids_in, onward, to_step
+from pipeline.stages.doors import HTTP_ERROR, Answer, Doors, door_of, slack_of
 from pipeline.stages.turns import go_on, parked_for_turn
 
 log = structlog.get_logger(__name__)
@@ -47,6 +60,7 @@ class Submit:
     def __init__(self, context: Context, agency: Carrier) -> None:
         self._context = context
         self._agency = agency
+        self._doors = Doors(context)
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
         deliveries = ids_in(batch)
@@ -87,6 +101,8 @@ class Submit:
         first = [row for row in sealed if row.id not in blocked]
         held = await holds.over(tx, [row for row in first if not self._context.channels[row.channel].asks(row)])
         forbidden = await self._replacements(tx, [row for row in first if row.id not in held])
+        forbidden |= self._closed_down([row for row in first if row.id not in held.keys() | forbidden.keys()])
+        barred = await self._doors.barred(tx, [row for row in first if row.id not in held.keys() | forbidden.keys()])
         moves: list[tuple[Lodgment, Lodgment]] = []
         new_attempts: dict[UUID, Attempt] = {}
         for row in sealed:
@@ -97,6 +113,8 @@ class Submit:
                 moves.append((row, replace(row.moved(State.HELD, reason=hold.reason), hold_id=hold.id)))
             elif row.id in forbidden:
                 moves.append((row, forbidden[row.id]))
+            elif row.id in barred:
+                moves.append((row, parked_at(row, barred[row.id], now, self._context.timing.door_patience)))
             elif row.token_expires_at is not None and row.token_expires_at <= now + self._context.timing.token_margin:
                 due = now + self._context.timing.stuck_after
                 moves.append((row, row.moved(State.RECEIVED, due_at=due, reason=row.reason)))
@@ -110,7 +128,7 @@ class Submit:
         await attempts.add(tx, [new_attempts[row.id] for row in ours])
         envelopes = await artifacts.read_envelopes(tx, [row.envelope_id for row in ours if row.envelope_id is not None])
         claimed = []
-        for row in ours:
+        for row in least_first(ours, lambda one: slack_of(self._context, one, now)):
             channel = self._context.channels[row.channel]
             attempt = new_attempts[row.id]
             stored = envelopes[attempt.envelope_id]
@@ -118,7 +136,7 @@ class Submit:
             claimed.append(_Claimed(row, attempt, Request(attempt.url, body, channel.headers(row))))
         changed = [after for _, after in moves if after.id in won]
         back = [onward(after) for after in changed if after.state is State.RECEIVED]
-        back += [self._stopped(after) for after in changed if after.state in _STOPPED]
+        back += [self._stopped(after) for after in changed if after.state in _STOPPED or _waits_for_agency(after)]
         back += [onward(after) for after in await go_on(self._context, tx, changed)]
         return claimed, back
 
@@ -137,6 +155,19 @@ class Submit:
                 reason = in_closedown(reopened)
                 stopped[row.id] = row.moved(State.PARKED, due_at=reopened, resume=State.SEALED, reason=reason)
         return stopped
+
+    def _closed_down(self, rows: Sequence[Lodgment]) -> dict[UUID, Lodgment]:
+        """Those that the calendar says nobody would take now, or answer about: parked until the closedown ends."""
+        now, spread = self._context.clock(), self._context.spread
+        parked: dict[UUID, Lodgment] = {}
+        for row in rows:
+            channel = self._context.channels[row.channel]
+            policy = channel.policy(row.service, row.action)
+            until = policy.reopened(now) if channel.asks(row) else policy.taken_from(now)
+            if until > now:
+                due_at = until + policy.poll.cap * spread()
+                parked[row.id] = row.moved(State.PARKED, due_at=due_at, resume=State.SEALED, reason=closed_until(until))
+        return parked
 
     def _stopped(self, row: Lodgment) -> Outgoing:
         """Tell the producer of what is not sent."""
@@ -201,7 +232,19 @@ class Submit:
                 log.warning("submit.ledger_down", code=error.code, replies=len(results))
                 await asyncio.sleep(_LEDGER_PAUSE)
             else:
-                return
+                break
+        await self._doors.heard([found for one in results if (found := self._answer(*one)) is not None])
+
+    def _answer(self, one: _Claimed, exchange: Exchange) -> Answer | None:
+        """What is said of the agency's door before anybody reads the reply; the rest is said by `record`."""
+        row = one.lodgment
+        verdict: Outcome | Failure | None = exchange.failure
+        if verdict is None and (exchange.status or 0) >= HTTP_ERROR:
+            reply = Reply(exchange.status or 0, exchange.content_type, exchange.body or b"")
+            verdict = self._context.channels[row.channel].read_reply(reply, Sent(row))
+        if verdict is None:
+            return None
+        return Answer(row, door_of(self._context, row), verdict, one.attempt.started_at)
 
     def _reply(self, one: _Claimed, exchange: Exchange) -> NewArtifact | None:
         if exchange.body is None:
@@ -221,6 +264,12 @@ def _finished(attempt: Attempt, exchange: Exchange, reply: NewArtifact | None) -
         reply_id=reply.id if reply is not None else None,
         failure=exchange.failure,
     )
+
+
+def _waits_for_agency(row: Lodgment) -> bool:
+    """Whether a producer may want to know that it is not sent yet."""
+    code = row.reason.code if row.state is State.PARKED and row.reason is not None else None
+    return code in {BREAKER_OPEN, BREAKER_POLLS, CLOSEDOWN}
 
 
 _TOO_LATE = Failure(

@@ -19,7 +19,7 @@ from pipeline.ledger.session import Tx
 from pipeline.ledger.token_queue import Bespoken, Taken, Turn
 from pipeline.ledger.token_rows import StoredToken
 from pipeline.lodgment import breaker as breakers
-from pipeline.lodgment.breaker import CREDENTIAL_POLICY, Breaker, BreakerPolicy, BreakerScope, BreakerState, Budget
+from pipeline.lodgment.breaker import CREDENTIAL_POLICY, BreakerPolicy, BreakerScope, BreakerState, Budget
 from pipeline.lodgment.decisions import RetryPolicy, Tally, decide
 from pipeline.lodgment.errors import DependencyDownError
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
@@ -27,6 +27,7 @@ from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.references import TokenKey
 from pipeline.lodgment.states import NEXT_STEP, State
 from pipeline.protocol.wstrust import SecurityToken
+from pipeline.stages.breakers import tell
 from pipeline.stages.contract import Context, onward
 from pipeline.telemetry import Metrics
 
@@ -93,7 +94,7 @@ class TokenDesk:
             after = breakers.spent(admission.breaker, self._terms.breaker, now, len(taken))
             if after != before:
                 await channel_states.write(tx, BreakerScope.STS, self._terms.sts, after)
-        self._tell(before, after)
+        tell(self._metrics, BreakerScope.STS, self._terms.sts, before, after)
         if refused:
             self._answered.set()
             log.info("authorise.refused_unasked", token_keys=refused)
@@ -178,7 +179,7 @@ class TokenDesk:
             else:
                 retry_at = self._retry_at(taken, answer, now)
                 kept = await tokens.fail(tx, key, self._context.worker, Reason.of(answer), retry_at, now)
-        self._tell(before, after)
+        tell(self._metrics, BreakerScope.STS, self._terms.sts, before, after)
         waited = (now - taken.queued_at).total_seconds()
         if isinstance(answer, SecurityToken):
             self._metrics.token(taken.turn.name.lower(), "issued", waited)
@@ -269,25 +270,6 @@ class TokenDesk:
                 put_off = await token_queue.clock_stepped_back(tx, now)
             if latest is not None or put_off:
                 log.warning("authorise.clock_stepped_back", token_keys=put_off)
-
-    def _tell(self, before: Breaker, after: Breaker) -> None:
-        """One event for each change of state, told by the process that made it."""
-        self._metrics.breaker(BreakerScope.STS, after.state)
-        if before.state is after.state:
-            return
-        cause = after.cause or before.cause
-        event = log.bind(scope=BreakerScope.STS, name=self._terms.sts, code=cause.code if cause else None)
-        match after.state:
-            case BreakerState.OPEN if before.state is BreakerState.CLOSED:
-                event.error("breaker.opened", cause=cause.text if cause else "", probe_at=str(after.probe_at))
-            case BreakerState.OPEN:
-                event.warning("breaker.still_open", probe_at=str(after.probe_at))
-            case BreakerState.PROBING:
-                event.info("breaker.probing")
-            case BreakerState.RAMPING:
-                event.info("breaker.ramping")
-            case BreakerState.CLOSED:
-                event.info("breaker.closed", opened_at=str(before.opened_at))
 
 
 _OUT_OF_TIME = Failure(

@@ -1,11 +1,11 @@
-"""Whose turn it is in a lane: how long to wait for one's own, and who goes on when one is final."""
+"""Who goes on: in a lane, when the one before is final, and whatever has waited long enough."""
 
 from collections.abc import Collection
 from datetime import datetime
 
 from pipeline.ledger import lanes, lodgments
 from pipeline.ledger.session import Tx
-from pipeline.lodgment.lodgment import LANE_TURN, Lodgment, Reason
+from pipeline.lodgment.lodgment import LANE_TURN, OUTCOME_LATE, POLL_DUE, Lodgment, Reason
 from pipeline.lodgment.states import FINAL, State
 from pipeline.stages.contract import Context
 
@@ -37,6 +37,20 @@ async def go_on(context: Context, tx: Tx, moved: Collection[Lodgment]) -> list[L
     ]
     won = await lodgments.move(tx, moves)
     return [after for _, after in moves if after.id in won]
+
+
+def woken(context: Context, row: Lodgment) -> Lodgment:
+    """A waiting lodgment on its way again: where it says, or one step earlier when its token would not outlive another
+    sending.
+    """
+    target = row.resume or State.RECEIVED
+    soonest_end = context.clock() + context.timing.token_margin
+    if target is State.SEALED and row.token_expires_at is not None and row.token_expires_at <= soonest_end:
+        target = State.RECEIVED
+    reason = row.reason
+    if row.state is State.AWAITING and (reason is None or reason.code != OUTCOME_LATE):
+        reason = Reason(POLL_DUE, "The agency is asked again for the outcome, under the same reference.")
+    return row.moved(target, due_at=context.clock() + context.timing.stuck_after, reason=reason)
 
 
 _NOT_YET = Reason(LANE_TURN, "An earlier lodgment with the same order key is not final yet; this one follows it.")

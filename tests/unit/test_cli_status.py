@@ -6,14 +6,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
+from pipeline.interfaces.cli.breakers import Standing
 from pipeline.interfaces.cli.screen import shown, span
 from pipeline.interfaces.cli.status import Overview, rendered
 from pipeline.ledger.backlog import Overdue
 from pipeline.ledger.reports import StateCount
 from pipeline.ledger.sweeps import SweepNote
+from pipeline.ledger.watch import Near
+from pipeline.lodgment.breaker import Breaker, BreakerPolicy, BreakerScope, opened
+from pipeline.lodgment.deadlines import Nearness
+from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.states import State
 from pipeline.lodgment.sweeping import SweepKind
+from tests.doubles.lodgments import fresh_id
 
+AWAY = Failure(FailureClass.UNAVAILABLE, "E1003", "", "It is away.", Party.AGENCY, Blast.CHANNEL)
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 QUIET = Overview(
     environment="sandbox",
@@ -26,6 +33,9 @@ QUIET = Overview(
     lanes=[],
     wave=0,
     late=[],
+    near=[],
+    breakers=[],
+    closedowns=[],
     quarantined=0,
     queues={"receive": 0},
     broker="reached",
@@ -62,6 +72,16 @@ def test_status_shows_for_an_hour_what_a_sweep_put_right() -> None:
     shown_now = text_of(replace(QUIET, sweeps=(note,)))
     assert "SWEEP: lease.over: 3 found stuck and put right 5 min ago, 12" in shown_now
     assert "put right" not in text_of(replace(QUIET, sweeps=(replace(note, last_acted_at=NOW - timedelta(hours=2)),)))
+
+
+def test_status_says_whose_due_date_is_near_and_which_breaker_is_not_closed() -> None:
+    near = Near("asic_bn", Nearness.LAST, 4, NOW.date(), fresh_id())
+    broken = opened(Breaker(), BreakerPolicy(), NOW - timedelta(hours=1), AWAY, 0)
+    view = replace(QUIET, near=[near], breakers=[Standing(BreakerScope.STS, "https://sts.invalid", broken, 7)])
+    said = " ".join(text_of(view).split())
+    assert f"DUE: asic_bn: not final, and their due date is very near: 4, the first due {NOW.date()}" in said
+    assert "Token service https://sts.invalid: BREAKER OPEN since" in said
+    assert "(1 h 0 min), because E1003: It is away. (acts: agency). One goes first now. Waiting: 7." in said
 
 
 def test_status_says_when_nothing_runs_here() -> None:

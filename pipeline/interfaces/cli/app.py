@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.interfaces.cli import (
+    breakers,
     codes,
     credentials,
     database,
@@ -16,6 +17,7 @@ from pipeline.interfaces.cli import (
     example,
     explain,
     operate,
+    policies,
     quarantine,
     recover,
     run,
@@ -38,6 +40,8 @@ _THEMES = (
     codes,
     evidence,
     operate,
+    breakers,
+    policies,
     quarantine,
     recover,
     tokens,

@@ -16,7 +16,7 @@ from pipeline.lodgment.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pipeline.ledger.session import Ledger, Tx
-    from pipeline.settings import Settings
+    from pipeline.settings import EnvironmentSettings, Settings
 
 
 def settings_of(context: typer.Context) -> "Settings":
@@ -59,6 +59,20 @@ async def reading(settings: "Settings") -> "AsyncIterator[Tx]":
     """One transaction that only reads."""
     async with opened_ledger(settings) as ledger, ledger.transaction(read_only=True) as tx:
         yield tx
+
+
+def described(settings: "Settings") -> "EnvironmentSettings | None":
+    """The chosen environment, without making anything: None for the sandbox that was never started here.
+
+    Raises:
+        ConfigurationError: `settings.environment`, `settings.sts-contract`.
+    """
+    from pipeline.profiles import SANDBOX, environment_of
+
+    missing = settings.environment == SANDBOX and SANDBOX not in settings.environments
+    if missing and not (settings.home / SANDBOX).exists():
+        return None
+    return environment_of(settings, now())
 
 
 def embedded_file(settings: "Settings") -> Path | None:

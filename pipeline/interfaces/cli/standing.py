@@ -7,7 +7,7 @@ from uuid import UUID
 
 from rich.console import Console
 
-from pipeline.broker.messages import OutcomeEvent
+from pipeline.broker.messages import WARNED, OutcomeEvent
 from pipeline.interfaces.cli.screen import table
 from pipeline.ledger import channel_states, tokens
 from pipeline.ledger.session import Tx
@@ -45,6 +45,8 @@ class Standing:
     @classmethod
     def of_event(cls, event: OutcomeEvent) -> "Standing":
         job_id = event.job_id or ""
+        if event.event == WARNED:
+            return cls(job_id, event.state or PUSHED)
         if event.reason is None:
             return cls(job_id, event.event)
         return cls(job_id, event.event, event.reason.code, event.reason.text, event.reason.who)

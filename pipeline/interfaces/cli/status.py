@@ -11,8 +11,12 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from pipeline.interfaces.cli.screen import print_json, shown, span, stdout, table
+from pipeline.interfaces.cli.breakers import fields, line
+from pipeline.interfaces.cli.breakers import standing as breakers_standing
+from pipeline.interfaces.cli.screen import print_json, shown, span, stdout, table, when
 from pipeline.interfaces.cli.session import now, opened_ledger, settings_of, somebody_at_work
+from pipeline.lodgment.breaker import BreakerState
+from pipeline.lodgment.deadlines import Nearness
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
 from pipeline.lodgment.holds import WAVE, WAVE_WITHIN
 from pipeline.lodgment.states import FINAL, State
@@ -20,14 +24,22 @@ from pipeline.lodgment.sweeping import missing
 from pipeline.lodgment.watching import Lateness
 
 if TYPE_CHECKING:
+    from pipeline.interfaces.cli.breakers import Standing
     from pipeline.ledger.backlog import DueDay, Overdue, WaitingFor
-    from pipeline.ledger.holds import Standing
+    from pipeline.ledger.holds import Standing as StandingHold
     from pipeline.ledger.lanes import Blocked
     from pipeline.ledger.reports import StateCount
     from pipeline.ledger.sweeps import SweepNote
-    from pipeline.ledger.watch import Late
+    from pipeline.ledger.watch import Late, Near
+    from pipeline.lodgment.decisions import Closedown
     from pipeline.settings import Settings
 
+_CALENDAR_AHEAD = timedelta(days=14)
+_NEARNESS = {
+    Nearness.SOON: "not final, and their due date is near",
+    Nearness.LAST: "not final, and their due date is very near",
+    Nearness.MISSED: "not final, and their due date is over",
+}
 _BROKER_PATIENCE = 5.0
 _EXAMPLES = 5
 _SHOWN = 10
@@ -52,10 +64,13 @@ class Overview:
     reasons: "list[WaitingFor]"
     due: "list[DueDay]"
     overdue: "Overdue"
-    holds: "list[Standing]"
+    holds: "list[StandingHold]"
     lanes: "list[Blocked]"
     wave: int
     late: "list[Late]"
+    near: "list[Near]"
+    breakers: "list[Standing]"
+    closedowns: "list[tuple[str, Closedown]]"
     quarantined: int
     queues: dict[str, int] | None
     broker: str
@@ -86,7 +101,8 @@ def status(
     if watch and as_json:
         raise ConfigurationError("status.watch", "--watch is for people, --json for machines: give one of them")
     if as_json:
-        print_json(asdict(asyncio.run(look(settings, days, due_within))))
+        view = asyncio.run(look(settings, days, due_within))
+        print_json({**asdict(view), "breakers": [fields(one) for one in view.breakers]})
         return
     console = stdout()
     if not watch:
@@ -105,8 +121,10 @@ def _watch(console: Console, settings: "Settings", days: int, due_within: int) -
 async def look(settings: "Settings", days: int, due_within: int) -> Overview:
     """Ask the ledger, and the broker if there is one to ask."""
     from pipeline.ledger import backlog, holds, identity, lanes, quarantine, reports, sweeps, watch
+    from pipeline.lodgment.deadlines import DeadlinePolicy
 
     moment = now()
+    soon = DeadlinePolicy(settings.due_soon, settings.due_last).until(Nearness.SOON, moment)
     async with opened_ledger(settings) as ledger, ledger.transaction(read_only=True) as tx:
         states = await reports.state_counts(tx, moment - timedelta(days=days))
         reasons = await backlog.reasons(tx)
@@ -116,6 +134,8 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         blocked = await lanes.longest(tx, _SHOWN)
         wave = await holds.employers_since(tx, moment - WAVE_WITHIN)
         late = await watch.late(tx)
+        near = await watch.near(tx, soon)
+        breakers = await breakers_standing(tx)
         quarantined = await quarantine.count(tx)
         noted = await sweeps.notes(tx)
         made_at = (await identity.read(tx)).made_at
@@ -131,12 +151,26 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         lanes=blocked,
         wave=wave,
         late=late,
+        near=near,
+        breakers=breakers,
+        closedowns=_closedowns(settings, moment),
         quarantined=quarantined,
         queues=queues,
         broker=broker,
         at_work=somebody_at_work(settings),
         sweeps=tuple(noted.values()),
         made_at=made_at,
+    )
+
+
+def _closedowns(settings: "Settings", moment: datetime) -> "list[tuple[str, Closedown]]":
+    """The calendar's closedowns that are on or begin soon, each with the channel and service that it is of."""
+    from pipeline.interfaces.cli.policies import in_force
+
+    found = {(f"{one.channel}/{one.service}", each) for one in in_force(settings) for each in one.retry.closedowns}
+    ahead = moment + _CALENDAR_AHEAD
+    return sorted(
+        ((what, each) for what, each in found if each.end > moment and each.start < ahead), key=lambda one: one[1].start
     )
 
 
@@ -239,6 +273,13 @@ def _lines(view: Overview) -> list[str]:
         f"LATE: {one.channel}: {_LATENESS[one.lateness]}: {one.count}, the first sent {span(view.at - one.since)} ago."
         for one in view.late
     ]
+    lines += [
+        f"DUE: {one.channel}: {_NEARNESS[one.nearness]}: {one.count}, the first due {one.due}:"
+        f" lodge explain {one.example}"
+        for one in view.near
+    ]
+    lines += [line(one, view.at) for one in view.breakers if one.breaker.state is not BreakerState.CLOSED]
+    lines += [_closedown(what, one, view.at) for what, one in view.closedowns]
     if view.quarantined:
         lines.append(f"Quarantine: {view.quarantined} message(s) that could not be taken: `lodge quarantine list`.")
     if view.overdue.count and view.overdue.since is not None:
@@ -272,3 +313,9 @@ def _sweep_lines(view: Overview) -> list[str]:
 def _days_left(day: date, today: date) -> str:
     left = (day - today).days
     return f"{left}" if left >= 0 else f"{left} OVERDUE"
+
+
+def _closedown(what: str, one: "Closedown", at: datetime) -> str:
+    says = "documents are taken in, nothing is asked" if one.takes_documents else "nothing is sent"
+    when_ = f"now, until {when(one.end)}" if one.start <= at else f"in {span(one.start - at)}, until {when(one.end)}"
+    return f"CLOSEDOWN: {what}: {when_}: {says}."

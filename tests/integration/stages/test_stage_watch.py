@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
+from pipeline.broker.messages import OutcomeEvent, read_step_message
 from pipeline.ledger import watch
+from pipeline.lodgment.deadlines import Nearness, deadline
+from pipeline.lodgment.failures import Party
+from pipeline.lodgment.lodgment import Reason
 from pipeline.lodgment.states import State, Step
 from pipeline.lodgment.watching import Lateness
 from pipeline.stages.record import Record
+from pipeline.stages.reschedule import Reschedule
 from pipeline.stages.submit import Submit
 from pipeline.stages.watch import Watch
 from pipeline.telemetry import Metrics
@@ -99,3 +104,66 @@ async def test_an_unknown_answer_is_not_a_receipt(bench: "Bench") -> None:
     with capture_logs() as logs:
         await watching(bench).look()
     assert [entry["lodgment"] for entry in logs if entry["event"] == "watch.late"] == [str(claimed.id)]
+
+
+async def warned(watch_: Watch) -> list[tuple[str, str]]:
+    """What is told now, to whom it concerns: the lodgment and the code."""
+    found = await watch_.near_due()
+    await watch_.told(found)
+    told = [(OutcomeEvent.read(one.event.body), one.event.routing_key) for one in found]
+    assert all(key == f"outcome.asic_bn.warned.{event.abn}" for event, key in told)
+    return sorted((str(event.lodgment), event.reason.code) for event, _ in told if event.reason is not None)
+
+
+async def test_a_due_date_that_comes_near_is_told_once_at_each_step_also_of_what_is_held(bench: "Bench") -> None:
+    due = (bench.now + timedelta(days=3)).date()
+    waiting = await bench.sealed(due_date=due)
+    held = await bench.sealed(due_date=due)
+    await bench.moved(held, held.moved(State.HELD, reason=Reason("E2014", "It was revoked.", Party.OPERATOR)))
+    done = await bench.sealed(due_date=due)
+    await bench.moved(done, done.moved(State.ACCEPTED))
+    await bench.sealed()
+    metrics = Metrics()
+    watch_ = watching(bench, metrics)
+    both = sorted(str(row.id) for row in (waiting, held))
+    with capture_logs() as logs:
+        for left, code in ((25, None), (24, "due.soon"), (5, None), (4, "due.last"), (0, "due.missed"), (-30, None)):
+            bench.now = deadline(due) - timedelta(hours=left)
+            assert await warned(watch_) == ([(one, code) for one in both] if code else [])
+            assert await warned(watch_) == []
+    lines = [entry for entry in logs if entry["event"] == "watch.due"]
+    assert len(lines) == 6
+    assert {entry["reason"] for entry in lines} == {None, "E2014"}
+    async with bench.ledger.transaction(read_only=True) as tx:
+        [near] = await watch.near(tx, due)
+    assert (near.nearness, near.count, near.due) == (Nearness.MISSED, 2, due)
+    await watch_.count()
+    shown = generate_latest(metrics.registry).decode()
+    assert 'lodge_late{channel="asic_bn",lateness="due.missed"} 2.0' in shown
+    assert 'lodge_late_told_total{channel="asic_bn",lateness="due.last"} 2.0' in shown
+
+
+async def test_two_schedulers_log_a_due_date_once(bench: "Bench") -> None:
+    await bench.sealed(due_date=bench.now.date())
+    first, second = watching(bench), watching(bench)
+    both = [await first.near_due(), await second.near_due()]
+    assert len({one.event.message_id for found in both for one in found}) == 1
+    with capture_logs() as logs:
+        await first.told(both[0])
+        await second.told(both[1])
+    assert [entry["event"] for entry in logs] == ["watch.due"]
+
+
+async def test_when_more_is_due_than_a_sweep_takes_the_earliest_due_dates_go_first(bench: "Bench") -> None:
+    today = bench.now.date()
+    rows = []
+    for number in range(9):
+        due = today + timedelta(days=9 - number) if number % 3 == 0 else None
+        row = await bench.sealed(due_date=due)
+        rows.append(await bench.moved(row, row.moved(State.PARKED, due_at=bench.now, resume=State.SEALED)))
+        bench.now += timedelta(seconds=1)
+    swept = [await Reschedule(bench.context(), 4).sweep() for _ in range(3)]
+    order = [str(read_step_message(one.body).lodgment_id) for messages in swept for one in messages]
+    assert [len(messages) for messages in swept] == [4, 4, 1]
+    assert order[:3] == [str(rows[number].id) for number in (6, 3, 0)]
+    assert set(order) == {str(row.id) for row in rows}
