@@ -26,6 +26,20 @@ _SAME_REFERENCE = "Nothing: it is settled by itself, under the same reference."
 _KEYS = "not in the document: the machine credential"
 
 REASONS: Mapping[str, OwnReason] = {
+    "breaker.open": OwnReason(
+        "Not sent: the agency is down, or a person has stopped what goes there; the text says which door and why.",
+        "Nothing where the agency is down: it goes on when a canary has come through. Else see `lodge breaker list`.",
+    ),
+    "breaker.polls": OwnReason(
+        "The agency has it and is not asked for the outcome: it is down, or a person has stopped what goes there.",
+        "Nothing where the agency is down: it is asked again when a canary has come through. Else see `lodge breaker list`.",
+    ),
+    "agency.closedown": OwnReason(
+        "The calendar in the settings says that the agency takes nothing, or answers nothing, until then.", _FOLLOWS
+    ),
+    "ledger.restored": OwnReason(
+        "It was open in the copy that the ledger was restored from, and may have been sent since.", _SAME_REFERENCE
+    ),
     "transport.*": OwnReason(
         "The exchange with the agency did not end in a whole reply; the code says at which point.",
         "Nothing at once: it is tried again by itself, under the same reference. If it lasts, run `lodge doctor`.",
