@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.interfaces.cli.unfinished import unfinished_folder
 from pipeline.lodgment.job import INLINE_LIMIT
 
 SPOOL = "spool"
 """Folder in `home`."""
+OWN = "own-"
+"""How the folders begin, within it, that end with their command."""
 
 
 def by_file(path: Path) -> dict[str, object]:
@@ -67,5 +70,5 @@ def spool_in(home: Path, *, keep: bool) -> Iterator[tuple[Spool, Path]]:
         yield Spool(place), place
         return
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        yield Spool(Path(folder)), Path(folder)
+    with unfinished_folder(place, OWN) as folder:
+        yield Spool(folder), folder
