@@ -12,7 +12,8 @@ from itertools import accumulate, pairwise
 
 from pipeline.channels.payee_columns import TOTALS
 from pipeline.channels.stp_writing import Event, cents, documents
-from pipeline.lodgment.software_id import control_digit
+from pipeline.lodgment.software_id import SoftwareId, control_digit
+from pipeline.lodgment.subscription import Checked, Origin, RegisteredId, Subscription
 from pipeline.sandbox.home import synthetic_abn
 from pipeline.sandbox.sbr2_scenarios import Sbr2Script
 
@@ -50,6 +51,23 @@ class Employer:
         """The SSID under which this employer is a client of the provider."""
         nine = f"{_FIRST_EMPLOYER + self.number:09d}"
         return nine + control_digit(nine)
+
+
+def registered_ids(count: int, product: str, now: datetime) -> list[RegisteredId]:
+    """The software ids of the first `count` employers, for the ledger: no job names its own."""
+    numbered = (Employer(number, 1) for number in range(1, count + 1))
+    return [
+        RegisteredId(
+            SoftwareId(one.software_id),
+            Subscription(product, one.abn),
+            Origin.IMPORTED,
+            Checked.CONTROL_DIGIT,
+            now,
+            "sandbox",
+            "SYNTHETIC",
+        )
+        for one in numbered
+    ]
 
 
 def employers(count: int, payees: int, chance: random.Random, system: str = "SYNTHETIC") -> list[Employer]:
