@@ -94,8 +94,6 @@ def _sandbox_sbr2(sandbox_url: str, home: Home) -> Sbr2Settings:
         domain="pipeline.sandbox.invalid",
         agency_certificates=home.sbr2_certificate_file,
         signed_responses=True,
-        # Its producers make up a software id with each employer: there is no register to look them up in.
-        software_ids=False,
         poll_first=timedelta(seconds=1),
         poll_longest=timedelta(seconds=5),
     )
@@ -112,6 +110,13 @@ def _check_contract(name: str, environment: EnvironmentSettings) -> None:
     else:
         return
     raise ConfigurationError("settings.sts-contract", text)
+
+
+def payroll_product(settings: Settings) -> str | None:
+    """The product under whose software ids jobs are lodged that name none; the sandbox has one on its list."""
+    if settings.software is not None:
+        return settings.software.product
+    return PRODUCT["BMS Name"] if settings.environment == SANDBOX else None
 
 
 def asic_profile(settings: Settings, environment: EnvironmentSettings) -> AsicProfile:

@@ -32,7 +32,7 @@ REASONS: Mapping[str, OwnReason] = {
     ),
     "breaker.polls": OwnReason(
         "The agency has it and is not asked for the outcome: it is down, or a person has stopped what goes there.",
-        "Nothing where the agency is down: it is asked again when a canary has come through. Else see `lodge breaker list`.",
+        "Nothing where the agency is down: it is asked again after a canary. Else see `lodge breaker list`.",
     ),
     "agency.closedown": OwnReason(
         "The calendar in the settings says that the agency takes nothing, or answers nothing, until then.", _FOLLOWS

@@ -6,7 +6,9 @@ about, by pulls that carry ids of their own.
 """
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
+from io import BytesIO
 
 from pipeline.channels.contract import Document, Envelope, Prepared, Reply, SealOrder, Sent, TokenSubject
 from pipeline.channels.sbr2_profile import SERVICE, UPDATE, Sbr2Profile
@@ -65,7 +67,7 @@ class Sbr2Stp:
             known = ", ".join(f"{SERVICE}/{action}" for action in sorted(self._profile.actions))
             raise JobRefusedError("payload.action", (f"action: this channel has no such message, only {known}",))
         compression = Compression(document.pieces())
-        content = b"".join(compression)
+        content = _whole(compression)
         try:
             # What is checked is what will be sent, inflated again as the agency does.
             pieces = inflate((content,), self._profile.document_limit)
@@ -199,6 +201,14 @@ class Sbr2Stp:
     ) -> SignedEnvelope:
         identity = identity_token(token.assertion, AssertionReference.WSU_ID)
         return signed_envelope(unit, credential, identity, attachments, nonce, self._profile.layout)
+
+
+def _whole(pieces: Iterable[bytes]) -> bytes:
+    """The pieces in one; joining them would hold all of them twice for a moment."""
+    content = BytesIO()
+    for piece in pieces:
+        content.write(piece)
+    return content.getvalue()
 
 
 def _sender(job: LodgmentJob, payer: Payer) -> tuple[PartyKind, str]:

@@ -18,13 +18,13 @@ from pipeline.protocol.record_delimiter import Record, RecordError, records
 
 PARENT, CHILD = "PARENT", "CHILD"
 PAY_EVENT, PAYEE = "PAYEVNT", "PAYEVNTEMP"
-_NAMESPACES = {PAY_EVENT: "http://www.sbr.gov.au/ato/payevnt", PAYEE: "http://www.sbr.gov.au/ato/payevntemp"}
+NAMESPACES = {PAY_EVENT: "http://www.sbr.gov.au/ato/payevnt", PAYEE: "http://www.sbr.gov.au/ato/payevntemp"}
 _TYPES = {PARENT: PAY_EVENT, CHILD: PAYEE}
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 _COUNT = re.compile(r"[0-9]{1,9}")
-_OLDEST = timedelta(days=350)
-_NO_TFN = frozenset({"000000000", "111111111", "333333333", "444444444", "987654321"})
+OLDEST = timedelta(days=350)
+NO_TFN = frozenset({"000000000", "111111111", "333333333", "444444444", "987654321"})
 """What stands for a tax file number that was not quoted, is pending, or need not be given (ATO, TFN declarations)."""
 FAULTS_TOLD = 50
 """So many faults are told of one document; a file that is wrong throughout has the same fault in every record."""
@@ -128,8 +128,8 @@ class _Reading:
             return
         root = record.root()
         name = _TYPES[record.document_type]
-        if root.tag != f"{{{_NAMESPACES[name]}}}{name}":
-            self.faults.add(record, name, f"the document must be a {name} in the namespace {_NAMESPACES[name]}")
+        if root.tag != f"{{{NAMESPACES[name]}}}{name}":
+            self.faults.add(record, name, f"the document must be a {name} in the namespace {NAMESPACES[name]}")
         elif record.document_type == PARENT:
             self._parent_of(record, root)
         else:
@@ -183,7 +183,7 @@ class _Reading:
         number = read.text("Payee/Identifiers/EmploymentPayrollNumberId")
         tfn = read.text("Payee/Identifiers/TaxFileNumberId")
         abn = read.text("Payee/Identifiers/AustralianBusinessNumberId")
-        if tfn and tfn not in _NO_TFN and not tfn_rules.is_valid(tfn):
+        if tfn and tfn not in NO_TFN and not tfn_rules.is_valid(tfn):
             read.fault("Payee/Identifiers/TaxFileNumberId", "is no tax file number: its check digit does not hold")
         if abn and not abn_rules.is_valid(abn):
             read.fault("Payee/Identifiers/AustralianBusinessNumberId", "is no ABN: its check digits do not hold")
@@ -295,7 +295,7 @@ class _Parent(_Fields):
         latest = (self._now + timedelta(hours=14)).date()
         if payer.pay_date is not None and payer.pay_date > latest:
             self.fault("Rp/Payroll/PaymentRecordTransactionD", "must not be after today (PAYEVNT.000199)")
-        if payer.pay_date is not None and payer.pay_date < today - _OLDEST:
+        if payer.pay_date is not None and payer.pay_date < today - OLDEST:
             self.fault("Rp/Payroll/PaymentRecordTransactionD", "is more than 350 days ago (PAYEVNT.000215)")
         for path in ("Rp/Declaration/SignatureD", "Int/Declaration/SignatureD"):
             if self.text(path):

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import hashlib
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from io import BytesIO
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,8 @@ _LENGTH_BYTES = 4
 _NAMES = tuple(artifact.c.keys())
 AT_ONCE = 64 * 1024 * 1024
 """Bytes of documents that a batch may hold in memory, and one document beyond."""
+_LARGE = 256 * 1024
+"""Bytes from which on a document is compressed and sealed in pieces, and its sealed form alone stands beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,11 +272,26 @@ def split_around(around: bytes) -> tuple[bytes, bytes]:
 
 
 def _seal(vault: Vault, artifact_id: UUID, content: bytes) -> bytes:
-    return vault.seal(zlib.compress(content, _LEVEL), context(artifact_id))
+    if len(content) <= _LARGE:
+        return vault.seal(zlib.compress(content, _LEVEL), context(artifact_id))
+    return vault.seal_pieces(_deflated(content), context(artifact_id))
 
 
 def _open(vault: Vault, artifact_id: UUID, sealed: bytes) -> bytes:
-    return zlib.decompress(vault.open(sealed, context(artifact_id)))
+    if len(sealed) <= _LARGE:
+        return zlib.decompress(vault.open(sealed, context(artifact_id)))
+    content, inflate = BytesIO(), zlib.decompressobj()
+    for piece in vault.open_pieces(sealed, context(artifact_id)):
+        content.write(inflate.decompress(piece))
+    content.write(inflate.flush())
+    return content.getvalue()
+
+
+def _deflated(content: bytes) -> Iterator[bytes]:
+    deflate, view = zlib.compressobj(_LEVEL), memoryview(content)
+    for start in range(0, len(content), _LARGE):
+        yield deflate.compress(view[start : start + _LARGE])
+    yield deflate.flush()
 
 
 def context(artifact_id: UUID) -> bytes:

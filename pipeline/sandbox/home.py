@@ -25,6 +25,7 @@ from pipeline.sandbox.certificates import KeyPair
 APPLIES_TO = "https://m2m.sandbox.asic.invalid"
 SBR2_APPLIES_TO = "https://sbr2.sandbox.ato.invalid/services"
 """The two relying parties that the sandbox's token service knows."""
+SYNTHETIC_BUSINESSES = 9_000_000
 _SBR2 = "sbr2"
 _README = """SYNTHETIC. Keys, certificates, ABNs and lodgments in this folder were generated for a local sandbox.
 Nothing in it is known to any agency. Delete the folder to start afresh.
@@ -125,8 +126,15 @@ class Home:
 
 
 def synthetic_abn(number: int) -> str:
-    """An ABN with right check digits in a range kept for synthetic businesses: `<check>9990<number>`."""
-    digits = f"9990{number:05d}"
+    """An ABN with right check digits in a range kept for synthetic businesses: `<check>9990<number>`, and for numbers
+    of more than five digits `<check>99<number>`.
+
+    Raises:
+        ValueError: there are no more than `SYNTHETIC_BUSINESSES`.
+    """
+    if not 0 <= number < SYNTHETIC_BUSINESSES:
+        raise ValueError(f"number: there are {SYNTHETIC_BUSINESSES} synthetic ABNs")
+    digits = f"9990{number:05d}" if number < 100_000 else f"99{number:07d}"
     return f"{abn_rules.calc_check_digits(digits)}{digits}"
 
 

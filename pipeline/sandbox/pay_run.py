@@ -1,20 +1,22 @@
-"""A synthetic pay run: employers, their payees, and a pay event of each, shaped like what is known of PAYEVNT.0004.
+"""A synthetic pay run: employers, their payees, and a pay event of each, as documents or as lines of a payee table.
 
-The same arguments give the same documents. No tax file number is in it: every payee's is pending (ATO, 111111111).
+The same arguments give the same bytes. No tax file number is in it: every payee's is pending (ATO, 111111111).
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import accumulate, pairwise
 
-from pipeline.lodgment.software_id import control_digit
-from pipeline.protocol.xml import escape_text
+from pipeline.channels.payee_columns import TOTALS
+from pipeline.channels.stp_writing import Event, cents, documents
+from pipeline.lodgment.software_id import SoftwareId, control_digit
+from pipeline.lodgment.subscription import Checked, Origin, RegisteredId, Subscription
 from pipeline.sandbox.home import synthetic_abn
 from pipeline.sandbox.sbr2_scenarios import Sbr2Script
 
-_PARENT_NAMESPACE = "http://www.sbr.gov.au/ato/payevnt"
-_CHILD_NAMESPACE = "http://www.sbr.gov.au/ato/payevntemp"
 _FIRST_EMPLOYER = 20_000
 """Of the numbers that synthetic ABNs are made of; others are the business name batch's and the credentials'."""
 _LARGEST = 130
@@ -51,6 +53,23 @@ class Employer:
         return nine + control_digit(nine)
 
 
+def registered_ids(count: int, product: str, now: datetime) -> list[RegisteredId]:
+    """The software ids of the first `count` employers, for the ledger: no job names its own."""
+    numbered = (Employer(number, 1) for number in range(1, count + 1))
+    return [
+        RegisteredId(
+            SoftwareId(one.software_id),
+            Subscription(product, one.abn),
+            Origin.IMPORTED,
+            Checked.CONTROL_DIGIT,
+            now,
+            "sandbox",
+            "SYNTHETIC",
+        )
+        for one in numbered
+    ]
+
+
 def employers(count: int, payees: int, chance: random.Random, system: str = "SYNTHETIC") -> list[Employer]:
     """`count` employers with `payees` between them, at least one each: a few large ones, many small.
 
@@ -68,108 +87,125 @@ def employers(count: int, payees: int, chance: random.Random, system: str = "SYN
     return [Employer(number, size, system) for number, size in enumerate(sizes, start=1)]
 
 
+def any_size(count: int, payees: int, chance: random.Random) -> Iterator[Employer]:
+    """`count` employers of any size with `payees` between them, at least one each; they are not held.
+
+    Raises:
+        ValueError: not every employer would have a payee.
+    """
+    if not 1 <= count <= payees:
+        raise ValueError(f"{count} employers have at least {count} payees")
+    weights = [chance.paretovariate(1.2) for _ in range(count)]
+    whole = sum(weights)
+    # Each gets what the rounded sums up to it differ by, so that nothing is lost by rounding.
+    ends = (round(upto / whole * (payees - count)) for upto in accumulate(weights, initial=0.0))
+    return (Employer(number, 1 + end - start) for number, (start, end) in enumerate(pairwise(ends), start=1))
+
+
 def pay_event(employer: Employer, submission: str, now: datetime, script: Sbr2Script | None = None) -> str:
     """The employer's pay event of today: a parent, and a child for each payee. `script` is what the sandbox makes of
     it.
     """
-    chance = random.Random(f"{employer.number}/{submission}")  # noqa: S311  - repeatable examples, not secrets
-    payees = [_Payee.drawn(number, chance) for number in range(1, employer.payees + 1)]
-    records = [_delimiter("1.1", "PARENT", "PAYEVNT", ""), _parent(employer, submission, payees, now, script)]
-    for number, payee in enumerate(payees, start=2):
-        records += (_delimiter(f"1.{number}", "CHILD", "PAYEVNTEMP", "1.1"), payee.document(now.date()))
-    return "\n".join(records) + "\n"
+    return b"".join(event_documents(PayRun(employer, submission, now, script))).decode()
 
 
 @dataclass(frozen=True, slots=True)
-class _Payee:
-    """One person, with amounts for the financial year to date."""
+class PayRun:
+    """One employer's pay of one day. `full` gives payees everything that a payroll reports of them."""
 
-    number: int
-    family_name: str
-    gross: int
-    tax: int
-    super_guarantee: int
+    employer: Employer
+    submission: str
+    now: datetime
+    script: Sbr2Script | None = None
+    full: bool = False
 
-    @classmethod
-    def drawn(cls, number: int, chance: random.Random) -> "_Payee":
-        gross = chance.randrange(4_000, 160_000)
-        return cls(number, chance.choice(_FAMILY_NAMES), gross, gross * 22 // 100, gross * 12 // 100)
+    @property
+    def payer(self) -> dict[str, str]:
+        """By the names of `payer_columns`."""
+        one = self.employer
+        return {
+            "bms_id": one.bms_id,
+            "payer_abn": one.abn,
+            "branch": "001",
+            "payer_name": one.name if self.script is None else str(self.script),
+            "payer_postcode": "2600",
+            "payer_country": "au",
+            "pay_date": f"{self.now:%Y-%m-%d}",
+            "submission_id": self.submission,
+            "replaces_file": "false",
+            "declared_by": "SYNTHETIC",
+            "declared_on": f"{self.now:%Y-%m-%d}",
+            "declaration_accepted": "true",
+        }
 
-    def document(self, today: date) -> str:
-        return "".join((f'<tns:PAYEVNTEMP xmlns:tns="{_CHILD_NAMESPACE}">', *self._fields(today), "</tns:PAYEVNTEMP>"))
-
-    def _fields(self, today: date) -> Iterator[str]:
-        yield _group(
-            "Payee",
-            _group(
-                "Identifiers",
-                _field("TaxFileNumberId", "111111111") + _field("EmploymentPayrollNumberId", f"SYN-{self.number:05d}"),
-            )
-            + _group("PersonNameDetails", _field("FamilyNameT", self.family_name) + _field("GivenNameT", "Synthetic"))
-            + _group("PersonDemographicDetailsBirth", _field("Dm", "1") + _field("M", "1") + _field("Y", "1990"))
-            + _group("AddressDetailsPostal", _field("Line1T", "1 Synthetic St") + _field("PostcodeT", "2600")),
-        )
-        yield _group(
-            "EmployerConditions",
-            _field("EmploymentStartD", "2024-07-01") + _field("PaymentBasisC", "F") + _field("TaxTreatmentC", "RTXXXX"),
-        )
-        pay = _field("IncomeStreamTypeC", "SAW") + _amount("TaxWithheldA", self.tax) + _amount("GrossA", self.gross)
-        yield _group(
-            "PayrollPeriod",
-            _field("StartD", f"{today - timedelta(days=13)}")
-            + _field("EndD", f"{today}")
-            + _field("RemunerationPayrollEventFinalI", "false")
-            + _group("Remuneration", pay),
-        )
-        yield _group(
-            "SuperannuationContributionCollection",
-            _field("EntitlementTypeC", "L") + _amount("YearToDateA", self.super_guarantee),
-        )
+    def payees(self) -> Iterator[dict[str, str]]:
+        """Each payee with amounts for the financial year and for this pay, drawn one by one."""
+        chance = random.Random(f"{self.employer.number}/{self.submission}")  # noqa: S311  - repeatable, not secret
+        for number in range(1, self.employer.payees + 1):
+            yield _payee(number, chance, self.now) | (_FULL if self.full else {})
 
 
-def _parent(employer: Employer, submission: str, payees: list[_Payee], now: datetime, script: Sbr2Script | None) -> str:
-    name = employer.name if script is None else str(script)
-    totals = _amount("PayAsYouGoWithholdingTaxWithheldA", sum(one.tax for one in payees))
-    totals += _amount("TotalGrossPaymentsWithholdingA", sum(one.gross for one in payees))
-    content = (
-        _field("SoftwareInformationBusinessManagementSystemId", employer.bms_id)
-        + _field("AustralianBusinessNumberId", employer.abn)
-        + _field("OrganisationDetailsOrganisationBranchC", "001")
-        + _group("OrganisationName", _field("DetailsOrganisationalNameT", name))
-        + _group("AddressDetailsPostal", _field("PostcodeT", "2600") + _field("CountryC", "au"))
-        + _group(
-            "Payroll",
-            _field("PaymentRecordTransactionD", f"{now:%Y-%m-%d}")
-            + _field("InteractionRecordCt", str(len(payees)))
-            + _field("MessageTimestampGenerationDt", f"{now:%Y-%m-%dT%H:%M:%SZ}")
-            + _field("InteractionTransactionId", submission)
-            + _field("AmendmentI", "false")
-            + _group("IncomeTaxAndRemuneration", totals),
-        )
-        + _group(
-            "Declaration",
-            _field("SignatoryIdentifierT", "SYNTHETIC")
-            + _field("SignatureD", f"{now:%Y-%m-%d}")
-            + _field("StatementAcceptedI", "true"),
-        )
-    )
-    return f'<tns:PAYEVNT xmlns:tns="{_PARENT_NAMESPACE}">{_group("Rp", content)}</tns:PAYEVNT>'
+def table_lines(run: PayRun) -> Iterator[dict[str, str]]:
+    """The pay run as lines of a payee table, by the names of columns."""
+    payer = run.payer
+    return (payer | payee for payee in run.payees())
 
 
-def _delimiter(document_id: str, document_type: str, name: str, related: str) -> str:
-    return (
-        f'<Record_Delimiter DocumentID="{document_id}" DocumentType="{document_type}" DocumentName="{name}"'
-        f' RelatedDocumentID="{related}"/>'
-    )
+def event_documents(run: PayRun) -> Iterator[bytes]:
+    """The pay run as a pay event. Payees are drawn twice, and never held."""
+    totals: Counter[str] = Counter()
+    for payee in run.payees():
+        totals.update({name: cents(payee[name]) for name in TOTALS if name in payee})
+    event = Event(run.payer, run.employer.payees, totals, run.now)
+    return documents(event, run.payees())
 
 
-def _group(name: str, content: str) -> str:
-    return f"<tns:{name}>{content}</tns:{name}>"
+def _payee(number: int, chance: random.Random, now: datetime) -> dict[str, str]:
+    gross = chance.randrange(4_000, 160_000)
+    return {
+        "tfn": "111111111",
+        "payee_id": f"SYN-{number:05d}",
+        "family_name": chance.choice(_FAMILY_NAMES),
+        "given_name": "Synthetic",
+        "birth_date": "1990-01-01",
+        "address_1": "1 Synthetic St",
+        "postcode": "2600",
+        "started_on": "2024-07-01",
+        "payment_basis": "F",
+        "tax_treatment": "RTXXXX",
+        "period_start": f"{now - timedelta(days=13):%Y-%m-%d}",
+        "period_end": f"{now:%Y-%m-%d}",
+        "final": "false",
+        "income_type": "SAW",
+        "withheld": f"{gross * 22 // 100}.00",
+        "gross": f"{gross}.00",
+        "super_l": f"{gross * 12 // 100}.00",
+        "period_withheld": f"{gross * 22 // 2600}.00",
+        "period_gross": f"{gross // 26}.00",
+    }
 
 
-def _field(name: str, value: str) -> str:
-    return _group(name, escape_text(value))
-
-
-def _amount(name: str, dollars: int) -> str:
-    return _field(name, f"{dollars}.00")
+_FULL = {
+    "other_given_name": "Invented",
+    "address_2": "Level 1, Imaginary House",
+    "suburb": "Nowhere",
+    "state": "ACT",
+    "country": "au",
+    "email": "synthetic@payee.invalid",
+    "phone": "0000000000",
+    "leave_o": "310.50",
+    "leave_u": "12.25",
+    "allowance_cd": "1040.00",
+    "allowance_ld": "220.00",
+    "allowance_od_text": "G1",
+    "allowance_od": "35.00",
+    "overtime": "480.75",
+    "bonuses": "900.00",
+    "salary_sacrifice_s": "1500.00",
+    "salary_sacrifice_o": "640.00",
+    "deduction_f": "82.00",
+    "deduction_w": "15.60",
+    "super_o": "61000.00",
+    "super_r": "1500.00",
+    "fringe_benefits_t": "2350.00",
+}

@@ -81,7 +81,6 @@ def _job(job_id: str, employer: Employer, script: Sbr2Script, expected: Expectat
         "action": "Submit",
         "sender": {"id": SENDER_ID, "type": "SSP"},
         "employer": {"abn": employer.abn, "name": employer.name},
-        "software_id": employer.software_id,
         "payload": {"inline": pay_event(employer, job_id, now, None if script == Sbr2Script() else script)},
         "labels": {"scenario": script.scenario.value},
     }

@@ -92,6 +92,11 @@ class Service:
         [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
         return int(line.split()[1]) * 1024
 
+    def forget_peak_memory(self) -> None:
+        """Set the peak back to what is in memory now (proc(5), clear_refs)."""
+        assert self._process is not None, f"{self._name} was not started"
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+
     def kill(self) -> None:
         """SIGKILL to the process and to everything it started: no goodbye to anybody."""
         self._end(signal.SIGKILL, 30)

@@ -75,3 +75,25 @@ def test_shows_no_key_in_its_repr() -> None:
     assert OLD.hex() not in text
     assert str(OLD) not in text
     assert len(OLD) == MASTER_KEY_BYTES
+
+
+@given(pieces=st.lists(st.binary(max_size=3000), max_size=5), context=st.binary(max_size=100))
+def test_in_pieces_it_seals_and_opens_the_same_as_in_one(pieces: list[bytes], context: bytes) -> None:
+    vault, content = Vault([OLD]), b"".join(pieces)
+    assert vault.open(vault.seal_pieces(pieces, context), context) == content
+    assert b"".join(vault.open_pieces(vault.seal(content, context), context)) == content
+
+
+@given(bit=st.integers(min_value=9 * 8, max_value=(9 + 12 + 10 + 16) * 8 - 1))
+def test_a_changed_blob_gives_out_no_piece(bit: int) -> None:
+    vault = Vault([OLD])
+    blob = bytearray(vault.seal(b"ten bytes!", ROW))
+    blob[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(RefusedError, match="changed"):
+        next(vault.open_pieces(bytes(blob), ROW))
+
+
+@pytest.mark.parametrize("blob", [b"", b"\x01", b"\x02" * 60, Vault([OLD]).seal(b"", ROW)[:-20]])
+def test_refuses_in_pieces_what_is_no_blob(blob: bytes) -> None:
+    with pytest.raises(RefusedError, match="not a sealed blob"):
+        next(Vault([OLD]).open_pieces(blob, ROW))

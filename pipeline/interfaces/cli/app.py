@@ -25,6 +25,7 @@ from pipeline.interfaces.cli import (
     schema,
     software_ids,
     status,
+    stp,
     submit,
     tokens,
 )
@@ -33,6 +34,7 @@ from pipeline.lodgment.errors import ConfigurationError, DependencyDownError, Pi
 DONE, NOT_AS_IT_MUST_BE, BAD_USAGE = 0, 1, 2
 _THEMES = (
     submit,
+    stp,
     run,
     example,
     status,

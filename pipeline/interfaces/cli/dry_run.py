@@ -15,7 +15,7 @@ from pipeline.bootstrap import Parts, open_keyring, opened
 from pipeline.channels.sbr2_stp import NAME as SBR2
 from pipeline.interfaces.cli.in_process import push, working
 from pipeline.interfaces.cli.screen import write_private
-from pipeline.interfaces.cli.session import reading
+from pipeline.interfaces.cli.session import embedded_file, reading
 from pipeline.interfaces.cli.standing import token_failures, waits_for_token
 from pipeline.keyring import Keyring
 from pipeline.ledger import artifacts, lodgments, quarantine, software_ids, tokens
@@ -122,6 +122,9 @@ def _is_through(row: Lodgment, no_token: Reason | None) -> bool:
 
 async def _copy_software_ids(settings: Settings, parts: Parts) -> None:
     """The registered software ids, without which nothing would be taken here that the real ledger takes."""
+    file = embedded_file(settings)
+    if file is not None and not file.exists():
+        return
     async with reading(settings) as tx:
         ids = await software_ids.list_(tx, "", _ALL, product=None, retired=False)
     async with parts.ledger.transaction() as tx:

@@ -113,6 +113,7 @@ async def _lodge(settings: "Settings", size: _Size, patience: float) -> _Ended:
         sandbox = await stack.enter_async_context(Sandbox(open_home(settings.home.resolve() / "sandbox", now())))
         quick = {"environment": "sandbox", "sandbox_url": sandbox.url, "sweep_every": timedelta(milliseconds=250)}
         parts = await stack.enter_async_context(opened(settings.model_copy(update=quick)))
+        await _register(parts, size.employers)
         stop = asyncio.Event()
         working = asyncio.create_task(run(parts, tuple(Worker), stop))
         started = time.monotonic()
@@ -129,6 +130,19 @@ async def _lodge(settings: "Settings", size: _Size, patience: float) -> _Ended:
             stop.set()
             await working
     return _judge(batch, seen, time.monotonic() - started)
+
+
+async def _register(parts: "Parts", employers: int) -> None:
+    """The employers' software ids, as their provider has them before anything is lodged; jobs name none."""
+    from pipeline.bootstrap import now
+    from pipeline.ledger import software_ids
+    from pipeline.profiles import payroll_product
+    from pipeline.sandbox.pay_run import registered_ids
+
+    product = payroll_product(parts.settings)
+    assert product is not None  # noqa: S101  - the sandbox has one
+    async with parts.ledger.transaction() as tx:
+        await software_ids.add(tx, registered_ids(employers, product, now()))
 
 
 def _batch(size: _Size, moment: datetime) -> "list[ExampleJob]":

@@ -4,16 +4,27 @@ import base64
 import errno
 import hashlib
 import os
+import re
 import stat
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
+from pipeline.interfaces.cli.unfinished import unfinished_folder
 from pipeline.lodgment.job import INLINE_LIMIT
 
 SPOOL = "spool"
 """Folder in `home`."""
+KEPT_FOR = timedelta(days=7)
+"""So long a file waits for the intake worker; a job that is older than that is pushed again, with its document."""
+OWN = "own-"
+"""How the folders begin, within it, that end with their command."""
+
+_HALF = "half-"
+_SPOOLED = re.compile(rf"[0-9a-f]{{64}}\.xml|{_HALF}.*")
 
 
 def by_file(path: Path) -> dict[str, object]:
@@ -56,7 +67,7 @@ class Spool:
             OSError: the folder cannot be written. Whatever is raised, no half of a document stays.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self._folder)  # mode 0600
+        descriptor, name = tempfile.mkstemp(prefix=_HALF, dir=self._folder)  # mode 0600
         part = Path(name)
         digest = hashlib.sha256()
         try:
@@ -66,6 +77,7 @@ class Spool:
                     file.write(piece)
             sha256 = digest.hexdigest()
             if part.stat().st_size > INLINE_LIMIT:
+                # A part that is spooled again is as new as its job.
                 part = part.rename(self._folder / f"{sha256}.xml")
                 return sha256, by_file(part)
             payload = by_file(part)
@@ -78,13 +90,23 @@ class Spool:
 
 @contextmanager
 def spool_in(home: Path, *, keep: bool) -> Iterator[tuple[Spool, Path]]:
-    """The spool below `home` and its folder. With `keep` its files stay, for workers that read them later; without,
-    the folder is one of its own and ends with the block.
+    """The spool below `home` and its folder. With `keep` its files stay, for workers that read them later, until they
+    are `KEPT_FOR` old; without, the folder is one of its own and ends with the block.
     """
     place = home.resolve() / SPOOL
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remove_old(place, time.time() - KEPT_FOR.total_seconds())
     if keep:
         yield Spool(place), place
         return
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        yield Spool(Path(folder)), Path(folder)
+    with unfinished_folder(place, OWN) as folder:
+        yield Spool(folder), folder
+
+
+def _remove_old(place: Path, before: float) -> None:
+    """Remove what `Spool.put` wrote before that time, whole or half, and nothing else that may lie there."""
+    for path in place.iterdir():
+        # Another command may remove it at the same time.
+        with suppress(FileNotFoundError):
+            if _SPOOLED.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < before:
+                path.unlink()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.interfaces.cli import screen
+from pipeline.interfaces.cli.payrun import payrun
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.sandbox.sts_script import Event, FaultShape, Variant
 from pipeline.settings import Settings, load_settings
@@ -24,6 +25,9 @@ _commands = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.add_typer(_commands, name="sandbox")
+
+
+_commands.command("payrun")(payrun)
 
 
 @_commands.command("serve")

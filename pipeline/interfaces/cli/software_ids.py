@@ -243,7 +243,9 @@ def the_id(text: str) -> SoftwareId:
 
 
 def _usual_product(settings: "Settings") -> str | None:
-    return None if settings.software is None else settings.software.product
+    from pipeline.profiles import payroll_product
+
+    return payroll_product(settings)
 
 
 def _stop_on(problems: Sequence[str], file: Path | None) -> None:

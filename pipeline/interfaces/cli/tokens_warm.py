@@ -82,12 +82,13 @@ async def _warm(settings: "Settings", employers: Sequence[Employer], at: datetim
     from pipeline.ledger import operators, token_queue
     from pipeline.ledger.operators import OperatorAction
     from pipeline.lodgment.references import uuid7
-    from pipeline.profiles import channels, environment_of, timing
+    from pipeline.profiles import channels, environment_of, payroll_product, timing
 
     environment = environment_of(settings, moment)
     known = list(channels(settings, environment).values())
-    if settings.software is not None and any(one.needs_software_id for one in known):
-        employers = await _with_registered_ids(settings, employers, settings.software.product)
+    product = payroll_product(settings)
+    if product is not None and any(one.needs_software_id for one in known):
+        employers = await _with_registered_ids(settings, employers, product)
     keys = _keys(employers, environment, known)
     if not keys:
         text = f"environment {settings.environment!r} uses no tokens: there is nothing to warm"

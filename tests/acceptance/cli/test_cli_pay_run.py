@@ -1,12 +1,17 @@
 """A pay event from the command line: held for a permission, released, lodged again; and the agencies' book of it."""
 
+from pathlib import Path
 from uuid import uuid4
 
 from tests.acceptance.cli.conftest import Lodge
 from tests.doubles.pay_jobs import SOFTWARE_ID, pay_job
+from tests.doubles.stp import ABN
 
 
-def test_a_pay_event_that_is_held_for_a_permission_is_lodged_once_it_is_released(lodge: Lodge) -> None:
+def test_a_pay_event_that_is_held_for_a_permission_is_lodged_once_it_is_released(lodge: Lodge, tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text(f"abn,software_id\n{ABN},{SOFTWARE_ID}\n")
+    assert lodge("db", "upgrade").code == 0
+    assert lodge("software-ids", "import", "ids.csv").code == 0
     # The sandbox is shared by all tests: a document that another one lodged would be a duplicate.
     name = f"pay-{uuid4().hex}"
     job = pay_job(name, "not-authorised")

@@ -102,10 +102,8 @@ def test_a_file_of_several_payers_is_lodged_and_submitting_it_again_lodges_nothi
 ) -> None:
     large = payer(2, family_name="Synthetic" * (INLINE_LIMIT // 9 + 1))
     (tmp_path / "events.xml").write_bytes(payer(1) + large)
-    names = {"organisation": "Synthetic Payroll Pty Ltd", "product": "Synthetic Pay", "version": "1.0"}
-    lodge.environment.update({f"LODGE_SOFTWARE__{name.upper()}": value for name, value in names.items()})
     assert lodge("db", "upgrade").code == 0
-    made = lodge("software-ids", "generate", ABN, "--product", names["product"], "--note", "synthetic client")
+    made = lodge("software-ids", "generate", ABN, "--note", "synthetic client")
     assert made.code == 0, made.err
     for _ in range(2):
         left = lodge("submit", "events.xml", "--wait")

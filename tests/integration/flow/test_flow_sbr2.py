@@ -19,6 +19,7 @@ from tests.services.sandbox_process import SandboxProcess
 if TYPE_CHECKING:
     from tests.integration.flow.conftest import Pipeline
 
+OTHER_ABN = "53004085616"
 DOMAIN = "pipeline.sandbox.invalid"
 ENDS = (State.ACCEPTED, State.PARTIALLY_ACCEPTED, State.REJECTED, State.HELD)
 OK = "CMN.ATO.GEN.OK"
@@ -195,9 +196,14 @@ async def test_a_gateway_that_takes_nothing_parks_what_is_pushed_and_charges_not
         assert (await line_of(pipeline, row))["seen"] == 1
 
 
-async def test_lodging_for_others_without_a_software_id_is_held_with_the_agencys_code(pipeline: "Pipeline") -> None:
+async def test_lodging_under_a_software_id_that_the_agency_does_not_take_is_held_with_its_code(
+    pipeline: "Pipeline",
+) -> None:
     async with pipeline.running():
-        await pipeline.push(pay_job("one", software_id=None))
+        # Registered against its rule: a person said that the ATO knows the client by it.
+        await pipeline.register("0004785935", OTHER_ABN)
+        document = pay_run("one", abn=OTHER_ABN)
+        await pipeline.push(pay_job("one", document=document, employer={"abn": OTHER_ABN}, software_id=None))
         held = await pipeline.until("one", State.HELD)
         assert held.reason is not None
         assert held.reason.code == "SBR.GEN.AUTH.008"
