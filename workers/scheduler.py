@@ -2,16 +2,20 @@
 
 from pipeline.bootstrap import Parts
 from pipeline.broker.port import Outgoing
-from pipeline.ledger import partitions, shares
+from pipeline.ledger import partitions, replays, shares
 from pipeline.lodgment.states import NEXT_STEP
 from pipeline.runner import Activity, Pace, Periodic, Runner
 from pipeline.stages.quarantine import Quarantine
+from pipeline.stages.replay import ReplayStage
 from pipeline.stages.reschedule import Reschedule
 from pipeline.stages.watch import Watch
 
 SWEEP_BATCH = 500
 ROOM = 200
 """So many lodgments may stand in the queues of the steps before one that waits for its turn is called."""
+REPLAY_ROOM = 50
+"""So few may stand there before a replay puts more in: live work must not wait behind it."""
+REPLAY_EVERY = 0.25
 WATCH_EVERY = 5.0
 COUNT_EVERY = 60.0
 HOUSEKEEPING_EVERY = 3600.0
@@ -44,10 +48,23 @@ def activities(parts: Parts) -> list[Activity]:
         # What was called may be in hand already: then there is room for more at once.
         return len(called) >= min(room, SWEEP_BATCH)
 
+    replaying = ReplayStage(parts.context)
+
+    async def replay() -> bool:
+        async with parts.ledger.transaction(read_only=True) as tx:
+            if not await replays.any_busy(tx):
+                return False
+        depths = await parts.broker.depths()
+        room = REPLAY_ROOM - sum(depths.get(step, 0) for step in NEXT_STEP.values())
+        await parts.broker.publish(await replaying.advance(room))
+        return False
+
     watching = Watch(parts.context, parts.metrics, SWEEP_BATCH)
 
     async def count() -> bool:
         await watching.count()
+        async with parts.ledger.transaction(read_only=True) as tx:
+            parts.metrics.replays(await replays.running(tx))
         return False
 
     async def keep_house() -> bool:
@@ -58,6 +75,7 @@ def activities(parts: Parts) -> list[Activity]:
     return [
         Periodic("sweep", sweep, parts.settings.sweep_every.total_seconds(), parts.metrics),
         Periodic("shares", call_forward, parts.settings.sweep_every.total_seconds(), parts.metrics),
+        Periodic("replay", replay, REPLAY_EVERY, parts.metrics),
         Periodic("watch", watching.look, WATCH_EVERY, parts.metrics),
         Periodic("count", count, COUNT_EVERY, parts.metrics),
         Periodic("housekeeping", keep_house, HOUSEKEEPING_EVERY, parts.metrics),

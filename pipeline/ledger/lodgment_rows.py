@@ -86,6 +86,7 @@ def changing(item: Lodgment) -> dict[str, object]:
         "gateway": item.gateway,
         "hold_id": item.hold_id,
         "watch_at": item.watch_at,
+        "replayed_at": item.replayed_at,
     }
 
 

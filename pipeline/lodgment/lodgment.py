@@ -19,6 +19,8 @@ LANE_TURN = "lane.turn"
 """Parked until the earlier lodgments with the same order key are final."""
 OPERATOR_RELEASED = "operator.released"
 """On its way again because a person said so."""
+OPERATOR_REPLAYED = "operator.replayed"
+"""On its way again as one of many that a person replays."""
 AGENCY_DELAYED = "agency.delayed"
 """The agency has it and has not finished."""
 POLL_DUE = "poll.due"
@@ -100,6 +102,15 @@ class Lodgment:
     """The hold that keeps it, while it is held for what stops more than this lodgment."""
     watch_at: datetime | None = None
     """When the watch looks at it; None while nothing was sent, and while a person has it."""
+    replayed_at: datetime | None = None
+    """When it was last replayed: the clocks of lateness and of giving up begin anew then."""
+
+    @property
+    def clock_from(self) -> datetime | None:
+        """From when on the agency has had it, as far as lateness goes; None while nothing was sent."""
+        if self.sent_at is None or self.replayed_at is None:
+            return self.sent_at
+        return max(self.sent_at, self.replayed_at)
 
     def moved(
         self,
