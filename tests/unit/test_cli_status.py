@@ -24,6 +24,7 @@ QUIET = Overview(
     lanes=[],
     wave=0,
     late=[],
+    replays={},
     quarantined=0,
     queues={"receive": 0},
     broker="reached",

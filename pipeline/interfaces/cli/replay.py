@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from pipeline.interfaces.cli.replay_screen import followed, shown_list, shown_replay, view_of
+from pipeline.interfaces.cli.replay_screen import followed, print_replay, shown_list, view_of
 from pipeline.interfaces.cli.screen import print_json, stderr, stdout
 from pipeline.interfaces.cli.session import now, opened_ledger, operator, reading, settings_of, somebody_at_work
 from pipeline.lodgment.errors import ConfigurationError, RefusedError
@@ -269,7 +269,7 @@ def _show(
     if as_json:
         print_json(asdict(view))
     else:
-        stdout().print(shown_replay(view))
+        print_replay(view, stdout())
 
 
 def _go(settings: "Settings", one: Replay, said: str, *, follow: bool) -> None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from rich.console import Group as Shown
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 
 from pipeline.interfaces.cli.screen import progress, shown, table
 from pipeline.interfaces.cli.session import opened_ledger, reading
@@ -58,7 +57,7 @@ async def followed(settings: "Settings", replay_id: UUID) -> Replay:
                     one = await replays.load(tx, replay_id)
                 assert one is not None  # noqa: S101  - replays are never deleted
                 bar.update(task, total=one.total, completed=one.ended + one.skipped, description=_progress(one))
-                if one.state is not ReplayState.RUNNING and (one.open == 0 or one.state is not ReplayState.DONE):
+                if one.state is not ReplayState.RUNNING:
                     return one
                 await asyncio.sleep(_LOOK_EVERY)
 
@@ -79,7 +78,7 @@ def shown_list(found: Sequence[Replay]) -> RenderableType:
     return table("Replays", columns, rows)
 
 
-def shown_replay(view: View) -> RenderableType:
+def print_replay(view: View, console: Console) -> None:
     """One replay: what it is, what may be done and why, what became of it, and what to press next."""
     parts: list[RenderableType] = [*_lines(view.replay), "", _legal(view), *_why(view)]
     if view.results:
@@ -90,7 +89,8 @@ def shown_replay(view: View) -> RenderableType:
         parts += ["", table("Ended", ("count", "state", "reason", "failure"), rows)]
     if view.items:
         parts += ["", _items(view.items)]
-    return Shown(*parts, "", _next(view.replay))
+    for part in (*parts, "", _next(view.replay)):
+        console.print(part, soft_wrap=isinstance(part, str))
 
 
 def _lines(one: Replay) -> list[str]:
@@ -110,7 +110,7 @@ def _lines(one: Replay) -> list[str]:
             f"                {one.left} wait",
         ]
     if one.halt_code:
-        lines.append(f"  halted by     {shown(one.halt_code)}: at least {one.halt_share:.1%} of the stage met it")
+        lines.append(f"  halted by     {shown(one.halt_code)}, which met {one.halt_share:.1%} or more of the stage")
     if one.finished_at:
         lines.append(f"  finished      {shown(one.finished_at)}")
     return lines

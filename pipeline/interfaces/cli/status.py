@@ -51,6 +51,7 @@ class Overview:
     lanes: "list[Blocked]"
     wave: int
     late: "list[Late]"
+    replays: dict[str, int]
     quarantined: int
     queues: dict[str, int] | None
     broker: str
@@ -95,7 +96,7 @@ def _watch(console: Console, settings: "Settings", days: int, due_within: int) -
 
 async def look(settings: "Settings", days: int, due_within: int) -> Overview:
     """Ask the ledger, and the broker if there is one to ask."""
-    from pipeline.ledger import backlog, holds, lanes, quarantine, reports, watch
+    from pipeline.ledger import backlog, holds, lanes, quarantine, replays, reports, watch
 
     moment = now()
     async with opened_ledger(settings) as ledger, ledger.transaction(read_only=True) as tx:
@@ -107,6 +108,7 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         blocked = await lanes.longest(tx, _SHOWN)
         wave = await holds.employers_since(tx, moment - WAVE_WITHIN)
         late = await watch.late(tx)
+        unfinished = await replays.running(tx)
         quarantined = await quarantine.count(tx)
     queues, broker = await _queues(settings)
     return Overview(
@@ -120,6 +122,7 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         lanes=blocked,
         wave=wave,
         late=late,
+        replays=unfinished,
         quarantined=quarantined,
         queues=queues,
         broker=broker,
@@ -226,6 +229,9 @@ def _lines(view: Overview) -> list[str]:
         f"LATE: {one.channel}: {_LATENESS[one.lateness]}: {one.count}, the first sent {span(view.at - one.since)} ago."
         for one in view.late
     ]
+    if view.replays:
+        found = ", ".join(f"{number} {state}" for state, number in sorted(view.replays.items()))
+        lines.append(f"Replays: {found}: `lodge replay list`.")
     if view.quarantined:
         lines.append(f"Quarantine: {view.quarantined} message(s) that could not be taken: `lodge quarantine list`.")
     if view.overdue.count and view.overdue.since is not None:
