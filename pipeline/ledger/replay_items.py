@@ -61,12 +61,17 @@ async def settled(
     tx: Tx, replay_id: UUID, patient_until: datetime, limit: int
 ) -> list[tuple[UUID, datetime, Lodgment]]:
     """Items on their way whose lodgment came to rest: the item's id, when it was started, and the lodgment that went
-    out, which is another one under a new reference. What only waits for a token or a turn does not count before
-    `patient_until`.
+    out, which is another one under a new reference. What only waits, for a token, a turn or the agency's outcome, does
+    not count if it was started after `patient_until`.
     """
     values = {"of_replay": replay_id, "patient_until": patient_until, "limit": limit}
     rows = await tx.connection.execute(_settled(), values)
     return [(row.item_id, row.item_started_at, lodgment_of(row)) for row in rows]
+
+
+async def unsent(tx: Tx, replay_id: UUID) -> int:
+    """How many of those on their way no worker has sent yet."""
+    return int((await tx.connection.execute(_unsent(), {"of_replay": replay_id})).scalar_one())
 
 
 async def end(tx: Tx, replay_id: UUID, ends: Sequence[tuple[UUID, End]], now: datetime) -> None:
@@ -143,19 +148,34 @@ def _mark(dialect: Dialect) -> sa.Executable:
     )
 
 
+def _went() -> sa.ColumnElement[UUID]:
+    """The lodgment that goes out for an item."""
+    return sa.func.coalesce(replay_item.c.successor_id, replay_item.c.lodgment_id)
+
+
+@cache
+def _unsent() -> sa.Select[Any]:
+    return (
+        sa.select(sa.func.count())
+        .select_from(lodgment)
+        .join(replay_item, lodgment.c.id == _went())
+        .where(_of(), _in_state(ItemState.STARTED), lodgment.c.state.in_(sorted(NEXT_STEP)))
+    )
+
+
 @cache
 def _settled() -> sa.Select[Any]:
-    went = sa.func.coalesce(replay_item.c.successor_id, replay_item.c.lodgment_id)
     patient = replay_item.c.started_at > sa.bindparam("patient_until", type_=replay_item.c.started_at.type)
     on_its_way = lodgment.c.state.in_(sorted({*NEXT_STEP, State.SENDING}))
-    only_waits = sa.and_(lodgment.c.state == State.PARKED, lodgment.c.reason_code.in_(sorted(QUIET)), patient)
+    parked_quietly = sa.and_(lodgment.c.state == State.PARKED, lodgment.c.reason_code.in_(sorted(QUIET)))
+    only_waits = sa.and_(sa.or_(lodgment.c.state == State.AWAITING, parked_quietly), patient)
     return (
         sa.select(
             *COLUMNS,
             replay_item.c.lodgment_id.label("item_id"),
             replay_item.c.started_at.label("item_started_at"),
         )
-        .join(replay_item, lodgment.c.id == went)
+        .join(replay_item, lodgment.c.id == _went())
         .where(
             _of(),
             _in_state(ItemState.STARTED),

@@ -1,5 +1,6 @@
 """A replay as it runs: who may press what, in which stages it goes, how fast, and when it halts itself."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -58,12 +59,16 @@ class ReplayPolicy:
     """The share is taken of so many at least, or of the stage where that is smaller."""
     recent: int = 1000
     """The share is taken of so many at most, the last that ended."""
-    patience: timedelta = timedelta(minutes=10)
-    """What waits for a token or a turn for so long counts as ended: a stage does not wait for it any longer."""
+    patience: timedelta = timedelta(minutes=5)
+    """What waits for a token, a turn or the agency's outcome for so long counts as ended: a stage does not wait for it
+    any longer."""
     portion: int = 500
     """So many at most in one transaction."""
     burst: timedelta = timedelta(seconds=1)
     """What the rate has not used is kept for so long."""
+    ahead: timedelta = timedelta(seconds=0.25)
+    """So many as the rate lets out in this time may be on their way and not yet sent: when the workers are slower than
+    that, live work would wait behind more."""
     starved_after: timedelta = timedelta(seconds=1)
     """Live work goes first; but one of a replay goes out each time it has waited for room so long."""
 
@@ -203,9 +208,9 @@ def ended(row: Lodgment, started_at: datetime, now: datetime, policy: ReplayPoli
     """In what a replayed lodgment ended; None while it is on its way."""
     code = None if row.reason is None else row.reason.code
     match row.state:
-        case State.ACCEPTED | State.PARTIALLY_ACCEPTED | State.AWAITING:
+        case State.ACCEPTED | State.PARTIALLY_ACCEPTED:
             return End(row.state, code, failed=False)
-        case State.PARKED if code in QUIET:
+        case state if state is State.AWAITING or (state is State.PARKED and code in QUIET):
             late = now - started_at >= policy.patience
             return End(row.state, code, failed=False) if late else None
         case state if state in NEXT_STEP or state is State.SENDING:
@@ -231,6 +236,13 @@ def halted_by(recent: Recent, one: Replay, policy: ReplayPolicy) -> str | None:
     code, count = max(recent.failures.items(), key=lambda item: (item[1], item[0]))
     basis = max(recent.ended, min(size_of(one, policy), policy.sample))
     return code if count >= one.halt_share * basis else None
+
+
+def room_left(one: Replay, room: int, unsent: int, policy: ReplayPolicy) -> int:
+    """How many more may be put on their way: `room` is what the queues have, `unsent` how many of this replay no worker
+    has sent yet.
+    """
+    return min(room, max(1, math.ceil(one.rate * policy.ahead.total_seconds())) - unsent)
 
 
 def allowance(one: Replay, now: datetime, room: int, policy: ReplayPolicy) -> int:

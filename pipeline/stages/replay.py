@@ -25,6 +25,7 @@ from pipeline.lodgment.replay_run import (
     ended,
     halted_by,
     paced,
+    room_left,
     stage_over,
 )
 from pipeline.stages.contract import Context, onward
@@ -96,7 +97,10 @@ class ReplayStage:
     async def _start(self, tx: Tx, one: Replay, room: int) -> tuple[Replay, list[Outgoing]]:
         """Put on their way as many as may go now."""
         now = self._context.clock()
-        number = allowance(one, now, room, self._policy) if one.state is ReplayState.RUNNING else 0
+        if one.state is not ReplayState.RUNNING:
+            return one, []
+        room = room_left(one, room, await replay_items.unsent(tx, one.id), self._policy)
+        number = allowance(one, now, room, self._policy)
         if number == 0:
             return one, []
         rows = await replay_items.portion(tx, one, number)
@@ -106,7 +110,8 @@ class ReplayStage:
             marks, gone = await self._lodge_again(tx, one, going)
         else:
             marks, gone = await self._send_again(tx, one, going, rulings)
-        marks += [Mark(row.id, ItemState.SKIPPED, rulings[row.id].known, None) for row in rows if row not in going]
+        left_alone = [row.id for row in rows if rulings[row.id].mode is None]
+        marks += [Mark(row_id, ItemState.SKIPPED, rulings[row_id].known, None) for row_id in left_alone]
         await replay_items.mark(tx, one, marks, now)
         sent = sum(mark.state is ItemState.STARTED for mark in marks)
         after = replace(

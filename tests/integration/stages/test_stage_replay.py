@@ -280,6 +280,21 @@ async def test_without_room_in_the_queues_a_replay_waits(bench: "Bench") -> None
     assert len(await stage.advance(0)) == 1
 
 
+@on_sqlite
+async def test_while_its_own_are_not_sent_a_replay_adds_no_more(bench: "Bench") -> None:
+    await held(bench, 30)
+    one = await running(bench)
+    await changed(bench, replace(one, rate=20, stage=2, paced_at=bench.now))
+    stage = ReplayStage(bench.context(), POLICY)
+    bench.now += timedelta(seconds=1)
+    out = ids(await stage.advance(ROOM))
+    assert len(out) == 5
+    bench.now += timedelta(seconds=0.1)
+    assert await stage.advance(ROOM) == []
+    await ended(bench, out[:3], State.ACCEPTED)
+    assert len(await stage.advance(ROOM)) == 3
+
+
 async def rejected(bench: "Bench", job_id: str = "job-1") -> Lodgment:
     row = replace(
         a_lodgment(bench.now), job_id=job_id, state=State.REJECTED, due_at=None, sent_at=bench.now, attempts=1

@@ -25,6 +25,7 @@ from pipeline.lodgment.replay_run import (
     paced,
     paused,
     resumed,
+    room_left,
     size_of,
     stage_over,
     started,
@@ -90,6 +91,24 @@ def test_without_room_live_work_goes_first_and_one_a_second_keeps_a_replay_alive
 
 
 @pytest.mark.parametrize(
+    ("rate", "room", "unsent", "left"),
+    [
+        (20, 50, 0, 5),
+        (20, 50, 5, 0),
+        (20, 50, 9, -4),
+        (20, 3, 0, 3),
+        (1000, 50, 0, 50),
+        (0.5, 50, 0, 1),
+        (0.5, 50, 1, 0),
+    ],
+)
+def test_no_more_wait_to_be_sent_than_a_quarter_of_a_second_lets_out(
+    rate: float, room: int, unsent: int, left: int
+) -> None:
+    assert room_left(replace(RUNNING, rate=rate), room, unsent, POLICY) == left
+
+
+@pytest.mark.parametrize(
     ("stage", "stage_started", "recent", "halts"),
     [
         (0, 1, Recent(1, {"E1": 1}), "E1"),
@@ -123,7 +142,7 @@ SAID = Reason("E1", "synthetic")
     ("state", "reason", "end"),
     [
         (State.ACCEPTED, None, End(State.ACCEPTED, None, failed=False)),
-        (State.AWAITING, SAID, End(State.AWAITING, "E1", failed=False)),
+        (State.AWAITING, SAID, None),
         (State.REJECTED, SAID, End(State.REJECTED, "E1", failed=True)),
         (State.HELD, SAID, End(State.HELD, "E1", failed=True)),
         (State.UNKNOWN, SAID, End(State.UNKNOWN, "E1", failed=True)),
@@ -140,9 +159,10 @@ def test_a_lodgment_has_ended_when_it_comes_to_rest(state: State, reason: Reason
     assert ended(row, NOW, NOW + SECOND, POLICY) == end
 
 
-def test_a_stage_does_not_wait_for_ever_for_who_waits_for_a_token() -> None:
-    row = replace(a_lodgment(), state=State.PARKED, reason=Reason(TOKEN_REQUESTED, ""))
-    assert ended(row, NOW, NOW + POLICY.patience, POLICY) == End(State.PARKED, TOKEN_REQUESTED, failed=False)
+@pytest.mark.parametrize(("state", "code"), [(State.PARKED, TOKEN_REQUESTED), (State.AWAITING, "agency.delayed")])
+def test_a_stage_does_not_wait_for_ever_for_a_token_or_an_outcome(state: State, code: str) -> None:
+    row = replace(a_lodgment(), state=state, reason=Reason(code, ""))
+    assert ended(row, NOW, NOW + POLICY.patience, POLICY) == End(state, code, failed=False)
 
 
 def test_a_new_reference_needs_a_second_person_wherever_the_first_one_sits() -> None:
