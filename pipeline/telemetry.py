@@ -132,6 +132,10 @@ class Metrics:
             "lodge_late_told", "Warnings of lateness", ["channel", "lateness"], registry=self.registry
         )
         self._holds = Gauge("lodge_holds", "Holds that stand", ["scope"], registry=self.registry)
+        self._replays = Gauge("lodge_replays", "Replays that are not over", ["state"], registry=self.registry)
+        self._replayed = Counter(
+            "lodge_replayed", "Replayed lodgments by the state in which they ended", ["state"], registry=self.registry
+        )
 
     def serve(self, port: int) -> None:
         """Expose `/metrics` on the loopback interface."""
@@ -209,6 +213,15 @@ class Metrics:
             self._late.labels(channel, lateness).set(number)
         for scope, number in holds:
             self._holds.labels(scope).set(number)
+
+    def replayed(self, state: str) -> None:
+        self._replayed.labels(state).inc()
+
+    def replays(self, by_state: Mapping[str, int]) -> None:
+        """How many replays are running, paused and halted."""
+        self._replays.clear()
+        for state, number in by_state.items():
+            self._replays.labels(state).set(number)
 
     def swept(self, published: int) -> None:
         self._published.inc(published)

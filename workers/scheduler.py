@@ -2,11 +2,12 @@
 
 from pipeline.bootstrap import Parts
 from pipeline.broker.port import Outgoing
-from pipeline.ledger import partitions, shares
+from pipeline.ledger import partitions, replays, shares
 from pipeline.lodgment.states import NEXT_STEP
 from pipeline.runner import Activity, Pace, Periodic, Runner
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reopen import Reopen
+from pipeline.stages.replay import ReplayStage
 from pipeline.stages.reschedule import Reschedule
 from pipeline.stages.sweep import Sweep
 from pipeline.stages.watch import Watch
@@ -17,6 +18,9 @@ ROOM = 200
 DOOR_ROOM = 500
 """So many may stand in those queues before more are let through an agency's door: the order of slack is kept in the
 ledger, and lost in a queue."""
+REPLAY_ROOM = 50
+"""So few may stand there before a replay puts more in: live work must not wait behind it."""
+REPLAY_EVERY = 0.25
 WATCH_EVERY = 5.0
 STUCK_EVERY = 60.0
 WARN_EVERY = 60.0
@@ -51,6 +55,24 @@ def activities(parts: Parts) -> list[Activity]:
         # What was called may be in hand already: then there is room for more at once.
         return len(called) >= min(room, SWEEP_BATCH)
 
+    async def keep_house() -> bool:
+        async with parts.ledger.transaction() as tx:
+            await partitions.ensure(tx, parts.context.clock())
+        return False
+
+    return [
+        Periodic("sweep", sweep, parts.settings.sweep_every.total_seconds(), parts.metrics),
+        Periodic("shares", call_forward, parts.settings.sweep_every.total_seconds(), parts.metrics),
+        _sweeping_stuck(parts),
+        _reopening(parts),
+        _replaying(parts),
+        *_watching(parts),
+        Periodic("housekeeping", keep_house, HOUSEKEEPING_EVERY, parts.metrics),
+        Runner(Quarantine(parts.context), parts.broker, Pace(batch=parts.settings.batch), parts.metrics),
+    ]
+
+
+def _sweeping_stuck(parts: Parts) -> Periodic:
     stuck = Sweep(parts.context, SWEEP_BATCH)
     put_right: list[Outgoing] = []
 
@@ -62,20 +84,22 @@ def activities(parts: Parts) -> list[Activity]:
         parts.metrics.swept(published)
         return published >= SWEEP_BATCH
 
-    async def keep_house() -> bool:
-        async with parts.ledger.transaction() as tx:
-            await partitions.ensure(tx, parts.context.clock())
+    return Periodic("stuck", sweep_stuck, STUCK_EVERY, parts.metrics)
+
+
+def _replaying(parts: Parts) -> Periodic:
+    replaying = ReplayStage(parts.context)
+
+    async def replay() -> bool:
+        async with parts.ledger.transaction(read_only=True) as tx:
+            if not await replays.any_busy(tx):
+                return False
+        depths = await parts.broker.depths()
+        room = REPLAY_ROOM - sum(depths.get(step, 0) for step in NEXT_STEP.values())
+        await parts.broker.publish(await replaying.advance(room))
         return False
 
-    return [
-        Periodic("sweep", sweep, parts.settings.sweep_every.total_seconds(), parts.metrics),
-        Periodic("shares", call_forward, parts.settings.sweep_every.total_seconds(), parts.metrics),
-        Periodic("stuck", sweep_stuck, STUCK_EVERY, parts.metrics),
-        _reopening(parts),
-        *_watching(parts),
-        Periodic("housekeeping", keep_house, HOUSEKEEPING_EVERY, parts.metrics),
-        Runner(Quarantine(parts.context), parts.broker, Pace(batch=parts.settings.batch), parts.metrics),
-    ]
+    return Periodic("replay", replay, REPLAY_EVERY, parts.metrics)
 
 
 def _reopening(parts: Parts) -> Periodic:
@@ -111,6 +135,8 @@ def _watching(parts: Parts) -> list[Activity]:
 
     async def count() -> bool:
         await watching.count()
+        async with parts.ledger.transaction(read_only=True) as tx:
+            parts.metrics.replays(await replays.running(tx))
         return False
 
     return [

@@ -88,6 +88,7 @@ def changing(item: Lodgment) -> dict[str, object]:
         "hold_id": item.hold_id,
         "watch_at": item.watch_at,
         "doubted_at": item.doubted_at,
+        "replayed_at": item.replayed_at,
     }
 
 

@@ -19,6 +19,8 @@ LANE_TURN = "lane.turn"
 """Parked until the earlier lodgments with the same order key are final."""
 OPERATOR_RELEASED = "operator.released"
 """On its way again because a person said so."""
+OPERATOR_REPLAYED = "operator.replayed"
+"""On its way again as one of many that a person replays."""
 AGENCY_DELAYED = "agency.delayed"
 """The agency has it and has not finished."""
 POLL_DUE = "poll.due"
@@ -112,6 +114,15 @@ class Lodgment:
     """When the ledger was restored from an earlier copy that had it open: it may have been sent since, whatever
     `sent_at` says, and cannot be cancelled.
     """
+    replayed_at: datetime | None = None
+    """When it was last replayed: the clocks of lateness and of giving up begin anew then."""
+
+    @property
+    def clock_from(self) -> datetime | None:
+        """From when on the agency has had it, as far as lateness goes; None while nothing was sent."""
+        if self.sent_at is None or self.replayed_at is None:
+            return self.sent_at
+        return max(self.sent_at, self.replayed_at)
 
     def moved(
         self,

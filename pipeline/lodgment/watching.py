@@ -38,7 +38,7 @@ def look(row: Lodgment, told: Lateness | None, policy: RetryPolicy, now: datetim
     """What the watch makes of a lodgment that was sent and is not final. Time in a closedown does not count for the
     outcome: everybody knows that there is none.
     """
-    sent_at = row.sent_at
+    sent_at = row.clock_from
     if sent_at is None:
         return Look(None, None)
     spent = policy.open_time(sent_at, now)

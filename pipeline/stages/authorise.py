@@ -14,7 +14,15 @@ from pipeline.ledger.session import Tx
 from pipeline.ledger.token_queue import Wanted
 from pipeline.ledger.token_rows import StoredToken
 from pipeline.lodgment.breaker import Breaker, BreakerScope, BreakerState, may_probe, probing
-from pipeline.lodgment.lodgment import OPERATOR_RELEASED, OUTCOME_LATE, POLL_DUE, TOKEN_REQUESTED, Lodgment, Reason
+from pipeline.lodgment.lodgment import (
+    OPERATOR_RELEASED,
+    OPERATOR_REPLAYED,
+    OUTCOME_LATE,
+    POLL_DUE,
+    TOKEN_REQUESTED,
+    Lodgment,
+    Reason,
+)
 from pipeline.lodgment.references import TokenKey
 from pipeline.lodgment.states import NEXT_STEP, State, Step
 from pipeline.stages.contract import Context, Settled, ids_in, onward
@@ -174,7 +182,8 @@ class Authorise:
 
 
 def _released(rows: Sequence[Lodgment]) -> bool:
-    return any(row.reason is not None and row.reason.code == OPERATOR_RELEASED for row in rows)
+    by_hand = {OPERATOR_RELEASED, OPERATOR_REPLAYED}
+    return any(row.reason is not None and row.reason.code in by_hand for row in rows)
 
 
 def _kept(row: Lodgment) -> Reason | None:

@@ -169,7 +169,7 @@ class Record:
         now, spread = self._context.clock(), self._context.spread()
         channel = self._context.channels[row.channel]
         policy = channel.policy(row.service, row.action)
-        since = row.sent_at or attempt.started_at
+        since = row.clock_from or attempt.started_at
         if isinstance(verdict, Outcome):
             known = replace(row, agency_reference=verdict.agency_reference or row.agency_reference)
             resume = State.RECEIVED if channel.asks(known) else State.SEALED

@@ -36,6 +36,7 @@ QUIET = Overview(
     near=[],
     breakers=[],
     closedowns=[],
+    replays={},
     quarantined=0,
     queues={"receive": 0},
     broker="reached",
@@ -87,6 +88,12 @@ def test_status_says_whose_due_date_is_near_and_which_breaker_is_not_closed() ->
 def test_status_says_when_nothing_runs_here() -> None:
     assert "Nothing is running here" in text_of(replace(QUIET, queues=None, at_work=False))
     assert "Nothing is running here" not in text_of(replace(QUIET, queues=None, at_work=True))
+
+
+def test_status_says_that_a_replay_waits_for_a_person() -> None:
+    assert "Replays" not in text_of(QUIET)
+    told = text_of(replace(QUIET, replays={"running": 2, "halted": 1}))
+    assert "Replays: 1 halted, 2 running: `lodge replay list`." in told
 
 
 def test_status_says_when_the_broker_is_away() -> None:

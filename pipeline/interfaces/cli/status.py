@@ -71,6 +71,7 @@ class Overview:
     near: "list[Near]"
     breakers: "list[Standing]"
     closedowns: "list[tuple[str, Closedown]]"
+    replays: dict[str, int]
     quarantined: int
     queues: dict[str, int] | None
     broker: str
@@ -120,7 +121,7 @@ def _watch(console: Console, settings: "Settings", days: int, due_within: int) -
 
 async def look(settings: "Settings", days: int, due_within: int) -> Overview:
     """Ask the ledger, and the broker if there is one to ask."""
-    from pipeline.ledger import backlog, holds, identity, lanes, quarantine, reports, sweeps, watch
+    from pipeline.ledger import backlog, holds, identity, lanes, quarantine, replays, reports, sweeps, watch
     from pipeline.lodgment.deadlines import DeadlinePolicy
 
     moment = now()
@@ -136,6 +137,7 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         late = await watch.late(tx)
         near = await watch.near(tx, soon)
         breakers = await breakers_standing(tx)
+        unfinished = await replays.running(tx)
         quarantined = await quarantine.count(tx)
         noted = await sweeps.notes(tx)
         made_at = (await identity.read(tx)).made_at
@@ -154,6 +156,7 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         near=near,
         breakers=breakers,
         closedowns=_closedowns(settings, moment),
+        replays=unfinished,
         quarantined=quarantined,
         queues=queues,
         broker=broker,
@@ -280,6 +283,9 @@ def _lines(view: Overview) -> list[str]:
     ]
     lines += [line(one, view.at) for one in view.breakers if one.breaker.state is not BreakerState.CLOSED]
     lines += [_closedown(what, one, view.at) for what, one in view.closedowns]
+    if view.replays:
+        found = ", ".join(f"{number} {state}" for state, number in sorted(view.replays.items()))
+        lines.append(f"Replays: {found}: `lodge replay list`.")
     if view.quarantined:
         lines.append(f"Quarantine: {view.quarantined} message(s) that could not be taken: `lodge quarantine list`.")
     if view.overdue.count and view.overdue.since is not None:

@@ -52,6 +52,7 @@ def a_full_lodgment() -> Lodgment:
         gateway="cloud",
         hold_id=fresh_id(),
         watch_at=NOW + timedelta(minutes=4),
+        replayed_at=NOW + timedelta(seconds=3),
     )
 
 
