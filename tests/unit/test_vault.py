@@ -93,7 +93,9 @@ def test_a_changed_blob_gives_out_no_piece(bit: int) -> None:
         next(vault.open_pieces(bytes(blob), ROW))
 
 
-@pytest.mark.parametrize("blob", [b"", b"\x01", b"\x02" * 60, Vault([OLD]).seal(b"", ROW)[:-20]])
+@pytest.mark.parametrize(
+    "blob", [b"", b"\x01", b"\x02" * 60, Vault([OLD]).seal(b"", ROW)[:-20]], ids=["empty", "format", "strange", "cut"]
+)
 def test_refuses_in_pieces_what_is_no_blob(blob: bytes) -> None:
     with pytest.raises(RefusedError, match="not a sealed blob"):
         next(Vault([OLD]).open_pieces(blob, ROW))
