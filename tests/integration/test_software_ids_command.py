@@ -91,6 +91,7 @@ def test_an_id_is_generated_once_shown_and_audited(alone: Lodge) -> None:
 def test_the_product_comes_from_the_settings_where_none_is_named(
     alone: Lodge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LODGE_ENVIRONMENT", "evte")
     left = alone("software-ids", "generate", ABN)
     assert left.code == 2
     assert "--product: name the payroll product, or set software.product" in left.err
@@ -98,6 +99,10 @@ def test_the_product_comes_from_the_settings_where_none_is_named(
     settings.write_text('[software]\norganisation = "Synthetic"\nproduct = "Wages"\nversion = "1"\n')
     monkeypatch.setenv("LODGE_SETTINGS_FILE", str(settings))
     assert alone("software-ids", "generate", ABN, "--json").json()[0]["product"] == "Wages"
+
+
+def test_in_the_sandbox_the_product_is_the_one_on_its_list(alone: Lodge) -> None:
+    assert alone("software-ids", "generate", ABN, "--json").json()[0]["product"] == "SYNTHETIC Pay"
 
 
 def test_a_file_of_clients_gets_ids_all_or_none(alone: Lodge, tmp_path: Path) -> None:
