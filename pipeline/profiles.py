@@ -35,7 +35,7 @@ from pipeline.sandbox.sbr2 import GATEWAYS
 from pipeline.sandbox.sbr2_message import PRODUCT
 from pipeline.sandbox.sts import STS_PATH
 from pipeline.secret_files import read_secret
-from pipeline.settings import EnvironmentSettings, Sbr2Settings, Settings
+from pipeline.settings import EnvironmentSettings, PolicySettings, Sbr2Settings, Settings
 from pipeline.stages.contract import Timing
 from pipeline.stages.token_desk import LEASE_BEYOND, DeskTerms
 
@@ -77,6 +77,11 @@ def environment_of(settings: Settings, now: datetime) -> EnvironmentSettings:
         retry_first=timedelta(seconds=1),
         probe_first=timedelta(seconds=1),
         probe_longest=timedelta(seconds=4),
+        # Its troubles are scripted for single lodgments, many of them in a row, and say nothing of the next one.
+        policies=tuple(
+            PolicySettings(channel=channel, breaker_failures=40, breaker_ratio=0.9, breaker_ratio_least=60)
+            for channel in (ASIC, SBR2)
+        ),
         sbr2=_sandbox_sbr2(settings.sandbox_url, home),
     )
 

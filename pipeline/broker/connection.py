@@ -215,10 +215,9 @@ async def open_session(target: pika.URLParameters, timing: Timing) -> Session:
 
 
 def _refusal(target: pika.URLParameters, error: Exception) -> PipelineError:
-    refused = isinstance(
-        error, pika.exceptions.ProbableAuthenticationError | pika.exceptions.ProbableAccessDeniedError
-    ) or (isinstance(error, pika.exceptions.ConnectionClosed) and error.reply_code in _ACCESS_REFUSED)
-    if refused:
+    # A broker that refuses somebody says so with a code. What pika calls probable is a connection that ended at that
+    # point, as they do while a node starts or stops.
+    if isinstance(error, pika.exceptions.ConnectionClosed) and error.reply_code in _ACCESS_REFUSED:
         return ConfigurationError(
             "broker.access", f"{_name(target)} refuses this user, password or virtual host ({error!r})"
         )

@@ -10,8 +10,9 @@ from uuid import UUID
 import structlog
 
 from pipeline.broker.port import Outgoing
-from pipeline.ledger import identity, lodgments, operators, replay_items, replays, successors
+from pipeline.ledger import identity, lodgments, operators, quarantine, replay_items, replays, successors
 from pipeline.ledger.operators import OperatorAction
+from pipeline.ledger.quarantine import Fate, Settling
 from pipeline.ledger.replay_items import Mark
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.lodgment import OPERATOR_REPLAYED, Lodgment, Reason
@@ -140,6 +141,9 @@ class ReplayStage:
         won = await lodgments.move(tx, moves)
         assert len(won) == len(moves)  # noqa: S101
         await replay_items.restart_watch(tx, won)
+        # What is in quarantine of them was why they were held; left there, it would have them held again.
+        who = one.started_by or one.created_by
+        await quarantine.settle_of(tx, sorted(won), Settling(Fate.RELEASED, who, f"replay {one.id}: {one.reason}", now))
         await self._note(tx, one, [(row.id, "replay") for row in rows])
         marks = [Mark(row.id, ItemState.STARTED, rulings[row.id].known, rulings[row.id].mode) for row in rows]
         return marks, [after for _, after in moves]

@@ -82,6 +82,12 @@ class Site:
         yield 'retry_first = "PT0.5S"'
         yield 'poll_first = "PT1S"'
         yield 'unavailable_first = "PT1S"'
+        # Troubles are scripted for single lodgments here, many of them in a row: the agency is not down.
+        yield "[[environments.local.policies]]"
+        yield 'channel = "asic_bn"'
+        yield "breaker_failures = 1000"
+        yield "breaker_ratio = 1.0"
+        yield "breaker_ratio_least = 1000"
 
     def start(self, *arguments: str, ready: str) -> Service:
         """A `lodge` process, once its log says `ready`."""

@@ -17,14 +17,16 @@ import pytest
 from pipeline.bootstrap import opened
 from pipeline.broker.port import Exchange, Outgoing
 from pipeline.interfaces.cli import main
-from pipeline.ledger import lodgments
+from pipeline.ledger import lodgments, software_ids
 from pipeline.lodgment.states import FINAL, Step
+from pipeline.profiles import payroll_product
 from pipeline.sandbox.home import open_home
 from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
 from tests.doubles.evidence_keys import KINDS, certificate_of, key_file, key_of, pem_of, public_pem
 from tests.doubles.jobs import job
 from tests.doubles.pay_jobs import pay_job
+from tests.doubles.registered_ids import registered
 from workers.process import Worker, run
 
 JOBS = {
@@ -71,6 +73,8 @@ async def _lodge_all(folder: Path) -> None:
     async with Sandbox(open_home(folder / "sandbox", datetime.now(UTC))) as sandbox:
         settings = Settings(home=folder, sandbox_url=sandbox.url, stuck_after=timedelta(seconds=20))
         async with opened(settings) as parts:
+            async with parts.ledger.transaction() as tx:
+                await software_ids.add(tx, [registered(payroll_product(settings))])
             stop = asyncio.Event()
             working = asyncio.create_task(run(parts, tuple(Worker), stop))
             jobs = [Outgoing(Exchange.JOBS, Step.RECEIVE, body, name) for name, body in JOBS.items()]

@@ -20,14 +20,13 @@ from pipeline.ledger import lodgments, outcomes, quarantine, software_ids
 from pipeline.ledger.quarantine import Quarantined
 from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.outcome import MessageEvent
-from pipeline.lodgment.software_id import SoftwareId, software_id_fault
 from pipeline.lodgment.states import State, Step
-from pipeline.lodgment.subscription import Checked, Origin, RegisteredId, Subscription
 from pipeline.profiles import payroll_product
 from pipeline.sandbox.home import open_home
 from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
 from tests.doubles.pay_jobs import SOFTWARE_ID
+from tests.doubles.registered_ids import registered
 from tests.doubles.stp import ABN
 from tests.services.master_key import write_master_key
 from workers.process import Worker, run
@@ -66,13 +65,8 @@ class Pipeline:
 
     async def register(self, software_id: str, abn: str) -> None:
         """A software id as `lodge software-ids import` registers it, for the sandbox's product."""
-        checked = Checked.CONTROL_DIGIT if software_id_fault(software_id) is None else Checked.ALLOWED
-        product = payroll_product(self.settings)
-        assert product is not None
-        whose = Subscription(product, abn)
-        one = RegisteredId(SoftwareId(software_id), whose, Origin.IMPORTED, checked, datetime.now(UTC), "test@desk")
         async with self.parts.ledger.transaction() as tx:
-            await software_ids.add(tx, [one])
+            await software_ids.add(tx, [registered(payroll_product(self.settings), software_id, abn)])
 
     async def push(self, *jobs: bytes) -> None:
         await self.parts.broker.publish([Outgoing(Exchange.JOBS, Step.RECEIVE, body, str(uuid4())) for body in jobs])

@@ -26,6 +26,7 @@ async def test_through_an_outage_three_hundred_lodgments_wait_are_let_go_gently_
     pipeline: "Pipeline",
 ) -> None:
     ids = [f"job-{number:03d}" for number in range(SIZE)]
+    pipeline.settings = pipeline.settings.model_copy(update={"in_flight": 40, "batch": 20})
     async with pipeline.running():
         listener = await pipeline.parts.broker.listen("outcome.#")
         pipeline.sandbox.script(Trouble(service="asic", outage=True))

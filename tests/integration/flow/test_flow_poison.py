@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from pipeline.broker.port import Exchange, Outgoing
 from pipeline.ledger import artifacts, attempts, lodgments, quarantine, tokens
+from pipeline.ledger.quarantine import Fate, Settling
 from pipeline.ledger.tables import artifact
 from pipeline.lodgment.states import State, Step
 from tests.doubles.jobs import document, job
@@ -50,6 +51,8 @@ async def test_a_reply_that_is_damaged_in_the_ledger_is_held_and_after_release_s
         released = held.moved(State.RECEIVED, due_at=pipeline.parts.context.clock())
         async with pipeline.parts.ledger.transaction() as tx:
             assert await lodgments.move(tx, [(held, released)])
+            settling = Settling(Fate.RELEASED, "test@desk", "mended", pipeline.parts.context.clock())
+            await quarantine.settle_of(tx, [held.id], settling)
         row = await pipeline.until("one", State.ACCEPTED)
         assert (await pipeline.book())[row.reference]["processed"] == 1
 

@@ -100,9 +100,9 @@ async def test_a_refused_job_that_is_corrected_is_returned_to_its_queue_and_lodg
 
 
 async def test_after_a_restore_each_reference_is_still_processed_once(
-    pipeline: "Pipeline", lodge: Lodge, database_url: str, tmp_path: Path
+    pipeline: "Pipeline", lodge: Lodge, postgresql_url: str, tmp_path: Path
 ) -> None:
-    backup = Backup(database_url)
+    backup = Backup(postgresql_url)
     before, unsent, forgotten = ("before-1", "before-2"), ("unsent-1", "unsent-2"), ("forgotten-1", "forgotten-2")
     async with pipeline.running():
         await pipeline.push(*map(job, before))
