@@ -215,9 +215,9 @@ async def open_session(target: pika.URLParameters, timing: Timing) -> Session:
 
 
 def _refusal(target: pika.URLParameters, error: Exception) -> PipelineError:
-    # A broker that refuses somebody says so with a code. What pika calls probable is a connection that ended at that
-    # point, as they do while a node starts or stops.
-    if isinstance(error, pika.exceptions.ConnectionClosed) and error.reply_code in _ACCESS_REFUSED:
+    # A broker that refuses somebody says so with a code. pika calls every end at that point probable, and keeps the
+    # code as text: without one of these the node is starting or stopping.
+    if any(f"({code})" in repr(error) for code in _ACCESS_REFUSED):
         return ConfigurationError(
             "broker.access", f"{_name(target)} refuses this user, password or virtual host ({error!r})"
         )
