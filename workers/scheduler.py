@@ -1,5 +1,7 @@
 """The scheduler worker: wakes what is due, keeps what could not be handled, keeps house. Several may run."""
 
+from collections.abc import Awaitable, Callable, Sequence
+
 from pipeline.bootstrap import Parts
 from pipeline.broker.port import Outgoing
 from pipeline.ledger import partitions, replays, shares
@@ -28,32 +30,34 @@ COUNT_EVERY = 60.0
 HOUSEKEEPING_EVERY = 3600.0
 
 
+class _Sender:
+    """Publishes what a stage has committed: what a broker that is down did not take goes first when it is back."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._waiting: list[Outgoing] = []
+
+    @property
+    def behind(self) -> bool:
+        return bool(self._waiting)
+
+    async def send(self, more: Callable[[], Awaitable[Sequence[Outgoing]]]) -> int:
+        """Publish what waits, or else what `more` brings; how many."""
+        if not self._waiting:
+            self._waiting.extend(await more())
+        published = len(self._waiting)
+        await self._parts.broker.publish(self._waiting)
+        self._waiting.clear()
+        self._parts.metrics.swept(published)
+        return published
+
+
 def activities(parts: Parts) -> list[Activity]:
     reschedule = Reschedule(parts.context, SWEEP_BATCH)
-    due: list[Outgoing] = []
+    due = _Sender(parts)
 
     async def sweep() -> bool:
-        # What a broker that is down did not take is committed, and goes first when it is back.
-        due.extend(() if due else await reschedule.sweep())
-        published = len(due)
-        await parts.broker.publish(due)
-        due.clear()
-        parts.metrics.swept(published)
-        return published >= SWEEP_BATCH
-
-    async def call_forward() -> bool:
-        async with parts.ledger.transaction(read_only=True) as tx:
-            if not await shares.any_waits(tx):
-                return False
-        depths = await parts.broker.depths()
-        room = ROOM - sum(depths.get(step, 0) for step in NEXT_STEP.values())
-        if room <= 0:
-            return False
-        called = await reschedule.call_forward(room)
-        await parts.broker.publish(called)
-        parts.metrics.swept(len(called))
-        # What was called may be in hand already: then there is room for more at once.
-        return len(called) >= min(room, SWEEP_BATCH)
+        return await due.send(reschedule.sweep) >= SWEEP_BATCH
 
     async def keep_house() -> bool:
         async with parts.ledger.transaction() as tx:
@@ -62,7 +66,7 @@ def activities(parts: Parts) -> list[Activity]:
 
     return [
         Periodic("sweep", sweep, parts.settings.sweep_every.total_seconds(), parts.metrics),
-        Periodic("shares", call_forward, parts.settings.sweep_every.total_seconds(), parts.metrics),
+        _calling_forward(parts, reschedule),
         _sweeping_stuck(parts),
         _reopening(parts),
         _replaying(parts),
@@ -72,31 +76,50 @@ def activities(parts: Parts) -> list[Activity]:
     ]
 
 
+async def _room(parts: Parts, most: int) -> int:
+    """How many more messages may stand in the queues of the steps, where `most` may."""
+    depths = await parts.broker.depths()
+    return most - sum(depths.get(step, 0) for step in NEXT_STEP.values())
+
+
+def _calling_forward(parts: Parts, reschedule: Reschedule) -> Periodic:
+    called = _Sender(parts)
+
+    async def call_forward() -> bool:
+        if not called.behind:
+            async with parts.ledger.transaction(read_only=True) as tx:
+                if not await shares.any_waits(tx):
+                    return False
+        room = await _room(parts, ROOM)
+        if room <= 0:
+            return False
+        # What was called may be in hand already: then there is room for more at once.
+        return await called.send(lambda: reschedule.call_forward(room)) >= min(room, SWEEP_BATCH)
+
+    return Periodic("shares", call_forward, parts.settings.sweep_every.total_seconds(), parts.metrics)
+
+
 def _sweeping_stuck(parts: Parts) -> Periodic:
     stuck = Sweep(parts.context, SWEEP_BATCH)
-    put_right: list[Outgoing] = []
+    put_right = _Sender(parts)
 
     async def sweep_stuck() -> bool:
-        put_right.extend(() if put_right else await stuck.look())
-        published = len(put_right)
-        await parts.broker.publish(put_right)
-        put_right.clear()
-        parts.metrics.swept(published)
-        return published >= SWEEP_BATCH
+        return await put_right.send(stuck.look) >= SWEEP_BATCH
 
     return Periodic("stuck", sweep_stuck, STUCK_EVERY, parts.metrics)
 
 
 def _replaying(parts: Parts) -> Periodic:
     replaying = ReplayStage(parts.context)
+    started = _Sender(parts)
 
     async def replay() -> bool:
-        async with parts.ledger.transaction(read_only=True) as tx:
-            if not await replays.any_busy(tx):
-                return False
-        depths = await parts.broker.depths()
-        room = REPLAY_ROOM - sum(depths.get(step, 0) for step in NEXT_STEP.values())
-        await parts.broker.publish(await replaying.advance(room))
+        if not started.behind:
+            async with parts.ledger.transaction(read_only=True) as tx:
+                if not await replays.any_busy(tx):
+                    return False
+        room = await _room(parts, REPLAY_ROOM)
+        await started.send(lambda: replaying.advance(room))
         return False
 
     return Periodic("replay", replay, REPLAY_EVERY, parts.metrics)
@@ -104,22 +127,15 @@ def _replaying(parts: Parts) -> Periodic:
 
 def _reopening(parts: Parts) -> Periodic:
     reopen = Reopen(parts.context, SWEEP_BATCH)
-    through: list[Outgoing] = []
+    through = _Sender(parts)
 
     async def let_through() -> bool:
-        if not through and not await reopen.look():
+        if not through.behind and not await reopen.look():
             return False
-        depths = await parts.broker.depths()
-        room = DOOR_ROOM - sum(depths.get(step, 0) for step in NEXT_STEP.values())
+        room = await _room(parts, DOOR_ROOM)
         if room <= 0:
             return False
-        # What a broker that is down did not take is committed, and goes first when it is back.
-        through.extend(() if through else await reopen.let_through(room))
-        published = len(through)
-        await parts.broker.publish(through)
-        through.clear()
-        parts.metrics.swept(published)
-        return published >= min(room, SWEEP_BATCH)
+        return await through.send(lambda: reopen.let_through(room)) >= min(room, SWEEP_BATCH)
 
     return Periodic("reopen", let_through, parts.settings.sweep_every.total_seconds(), parts.metrics)
 

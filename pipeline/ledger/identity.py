@@ -9,8 +9,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from pipeline.ledger.session import Tx
-from pipeline.ledger.tables import ledger_identity, lodgment
-from pipeline.lodgment.errors import ConfigurationError, RefusedError
+from pipeline.ledger.tables import ledger_identity
+from pipeline.lodgment.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,6 @@ async def read(tx: Tx) -> Identity:
 async def restored(tx: Tx, now: datetime) -> None:
     """Note that the ledger was restored from an earlier copy."""
     await tx.connection.execute(sa.update(ledger_identity).values(restored_at=now))
-
-
-async def take(tx: Tx, ledger_id: UUID) -> None:
-    """Give an empty ledger the identity of one that is lost, so that its jobs get the references that they had.
-
-    Raises:
-        RefusedError: `ledger.identity`, it holds lodgments already: their jobs would be lodged under new references.
-    """
-    if (await tx.connection.execute(sa.select(lodgment.c.id).limit(1))).first() is not None:
-        text = "this ledger holds lodgments: only one that is still empty can take the identity of another"
-        raise RefusedError("ledger.identity", text)
-    await tx.connection.execute(sa.update(ledger_identity).values(id=ledger_id))
 
 
 @cache

@@ -6,36 +6,13 @@ import os
 import stat
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-from pipeline.interfaces.cli import main
+from tests.doubles.command import Lodge
 from tests.doubles.jobs import job
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """How a command left."""
-
-    code: int | str | None
-    out: str
-    err: str
-
-
-class Lodge:
-    """`lodge` in a folder of the test's own."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> Left:
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        said = self._capsys.readouterr()
-        return Left(left.value.code, said.out, said.err)
 
 
 @pytest.fixture

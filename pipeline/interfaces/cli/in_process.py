@@ -11,7 +11,7 @@ from pipeline.bootstrap import Parts, opened
 from pipeline.broker.messages import OutcomeEvent
 from pipeline.broker.port import Exchange, Outgoing, Subscription
 from pipeline.interfaces.cli.standing import Standing, token_failures
-from pipeline.ledger import lodgments
+from pipeline.ledger import lanes, lodgments
 from pipeline.lodgment.job import LodgmentJob
 from pipeline.lodgment.lodgment import LANE_TURN
 from pipeline.lodgment.states import State, Step
@@ -113,7 +113,7 @@ async def _rest(
     on_ended: Callable[[int], None],
 ) -> None:
     """Look again and again until all are at rest, it is time to stop, or time is up."""
-    waiting, stuck = set(pushed), False
+    waiting = set(pushed)
     loop = asyncio.get_running_loop()
     ends = None if patience.seconds is None else loop.time() + patience.seconds
     while waiting and not stop.is_set() and (ends is None or loop.time() < ends):
@@ -122,12 +122,22 @@ async def _rest(
         waiting -= heard.keys()
         standings = await _look(parts, list(waiting), pushed)
         waiting -= {one.job_id for one in standings if one.ended}
-        stuck = stuck or any(one.state == State.HELD for one in standings)
-        behind = all(one.ended or one.code == LANE_TURN for one in standings)
         moving = any(not one.at_rest for one in standings)
         on_ended(before - len(waiting))
-        if not (patience.to_the_end or moving) or (stuck and behind):
-            return  # with `to_the_end` too: what waits behind a held lodgment waits for a person
+        if not (patience.to_the_end or moving):
+            return
+        in_lanes = bool(waiting) and all(one.ended or one.code == LANE_TURN for one in standings)
+        if in_lanes and await _behind_held(parts, list(waiting)):
+            return  # with `to_the_end` too: they wait for a person
+
+
+async def _behind_held(parts: Parts, job_ids: Sequence[str]) -> bool:
+    """Whether each of these, which all wait for their turn, has a held lodgment before it in its lane."""
+    async with parts.ledger.transaction(read_only=True) as tx:
+        rows = (await lodgments.known_jobs(tx, job_ids)).values()
+        first = {row.order_key: row for row in rows}.values()
+        holders = [await lanes.holder(tx, row) for row in first]
+    return all(one is not None and one.state is State.HELD for one in holders)
 
 
 async def _look(parts: Parts, job_ids: Sequence[str], digests: Mapping[str, str]) -> list[Standing]:

@@ -8,7 +8,6 @@ import shutil
 import stat
 import subprocess
 import zipfile
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,13 +15,13 @@ import pytest
 
 from pipeline.bootstrap import opened
 from pipeline.broker.port import Exchange, Outgoing
-from pipeline.interfaces.cli import main
 from pipeline.ledger import lodgments, software_ids
 from pipeline.lodgment.states import FINAL, Step
 from pipeline.profiles import payroll_product
 from pipeline.sandbox.home import open_home
 from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
+from tests.doubles.command import Lodge
 from tests.doubles.evidence_keys import KINDS, certificate_of, key_file, key_of, pem_of, public_pem
 from tests.doubles.jobs import job
 from tests.doubles.pay_jobs import pay_job
@@ -37,28 +36,6 @@ JOBS = {
 }
 PATIENCE = 60.0
 OPENSSL = shutil.which("openssl")
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """How a command left."""
-
-    code: int | str | None
-    out: str
-    err: str
-
-
-class Lodge:
-    """`lodge` in the folder of the ledger."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str) -> Left:
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        said = self._capsys.readouterr()
-        return Left(left.value.code, said.out, said.err)
 
 
 @pytest.fixture(scope="module")
