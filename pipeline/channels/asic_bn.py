@@ -217,7 +217,7 @@ class AsicBusinessNames:
                 "seal.incomplete", "an envelope needs a credential and a security token in this environment"
             )
         identity = identity_token(token.assertion, self._profile.assertion_reference)
-        certificate, certificate_part = binary_security_token(credential.certificate_der, f"certificate-{nonce}")
+        certificate, certificate_part = binary_security_token(credential.certificate_der)
         document_signature, document_part = certificate_signature(
             credential.private_key, f"signature-{nonce}", certificate_part, (body, certificate_part)
         )

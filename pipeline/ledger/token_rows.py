@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Any
 
 from sqlalchemy.engine import Row
@@ -16,6 +17,17 @@ from pipeline.protocol.wstrust import SecurityToken
 
 SECRET_COLUMNS = ("assertion", "proof_key")
 PUBLIC = tuple(column for column in security_token.c if column.name not in SECRET_COLUMNS)
+
+
+class Turn(IntEnum):
+    """Why a token is asked for; of what is due, the lower turn goes first."""
+
+    FIRST = 1
+    """Lodgments wait for it."""
+    RENEWAL = 2
+    """The token at hand is good and in demand, and ages."""
+    WARM = 3
+    """Lodgments will need it at a time to come."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from pipeline.ledger.batch import Dialect, among, encode, recordset, storable
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import TokenState, security_token
-from pipeline.ledger.token_queue import Turn
-from pipeline.ledger.token_rows import PUBLIC, StoredToken, key_columns, seal_secrets, stored_token, token_of
+from pipeline.ledger.token_rows import PUBLIC, StoredToken, Turn, key_columns, seal_secrets, stored_token, token_of
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import Reason
 from pipeline.lodgment.references import TokenKey, TokenKeyHash

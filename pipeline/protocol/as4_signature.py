@@ -92,7 +92,7 @@ def signed_envelope(
     """
     header, messaging_part = messaging(unit, f"messaging-{nonce}", layout.must_understand)
     body, body_part = _empty_body(f"body-{nonce}")
-    token, token_part = binary_security_token(credential.certificate_der, f"certificate-{nonce}")
+    token, token_part = binary_security_token(credential.certificate_der)
     parts: dict[Covered, Sequence[Part | AttachedPart]] = {
         Covered.MESSAGING: (messaging_part,),
         Covered.TOKEN: (token_part,),

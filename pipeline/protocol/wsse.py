@@ -22,7 +22,7 @@ from pipeline.protocol.suites import V1_2_LEGACY, V1_3, Suite
 from pipeline.protocol.xml import XmlError, canonical, escape_attribute, parse
 
 _TOKENS_KEPT = 64
-"""Assertions kept ready: one per credential, or employer, that is lodged for now."""
+"""Assertions and certificates kept ready: one per credential, or employer, that is lodged for now."""
 _START = re.compile(rb"\s*<[^\s/>?!]+")
 _ID_PREFIX = prefix_names("wsu")
 _REFERENCE_START = '<ds:Reference URI="'
@@ -137,15 +137,16 @@ def identity_token(assertion: bytes, reference: AssertionReference) -> IdentityT
     return IdentityToken(wire, Part.of(new_id, canonical(parse(wire))))
 
 
-def binary_security_token(certificate_der: bytes, token_id: str) -> tuple[bytes, Part]:
-    """The leaf certificate as `wsse:BinarySecurityToken` (X.509 token profile 1.1, 3.1; BSP 1.1, R3029 to R3032)."""
-    token = f'{_TOKEN_START}{escape_attribute(token_id)}">{_token_content(certificate_der)}'.encode()
-    return token, Part.of(token_id, token)
-
-
 @lru_cache(maxsize=_TOKENS_KEPT)
-def _token_content(certificate_der: bytes) -> str:
-    return f"{b2a_base64(certificate_der, newline=False).decode()}</wsse:BinarySecurityToken>"
+def binary_security_token(certificate_der: bytes) -> tuple[bytes, Part]:
+    """The leaf certificate as `wsse:BinarySecurityToken` (X.509 token profile 1.1, 3.1; BSP 1.1, R3029 to R3032).
+
+    Its id is made of the certificate, as that of `identity_token` is: the element is written and digested once.
+    """
+    token_id = f"X509-{hashlib.sha256(certificate_der).hexdigest()[:32]}"
+    content = b2a_base64(certificate_der, newline=False).decode()
+    token = f'{_TOKEN_START}{token_id}">{content}</wsse:BinarySecurityToken>'.encode()
+    return token, Part.of(token_id, token)
 
 
 def certificate_signature(

@@ -58,7 +58,7 @@ def signed_request(
     """
     to = wsaddressing.to(sts, f"To-{nonce}")
     timestamp, _ = security_timestamp(now - back_date, MESSAGE_TTL, f"TS-{nonce}")
-    token, token_part = binary_security_token(credential.certificate_der, f"X509-{nonce}")
+    token, token_part = binary_security_token(credential.certificate_der)
     parts = tuple(
         Part.digested(part_id, suite.digest(content), suite)
         for part_id, content in ((f"TS-{nonce}", timestamp), (f"To-{nonce}", to))

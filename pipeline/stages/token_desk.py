@@ -16,8 +16,8 @@ from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Outgoing
 from pipeline.ledger import channel_states, lodgments, token_queue, tokens
 from pipeline.ledger.session import Tx
-from pipeline.ledger.token_queue import Bespoken, Taken, Turn
-from pipeline.ledger.token_rows import StoredToken
+from pipeline.ledger.token_queue import Bespoken, Taken
+from pipeline.ledger.token_rows import StoredToken, Turn
 from pipeline.lodgment import breaker as breakers
 from pipeline.lodgment.breaker import CREDENTIAL_POLICY, BreakerPolicy, BreakerScope, BreakerState, Budget
 from pipeline.lodgment.decisions import RetryPolicy, Tally, decide

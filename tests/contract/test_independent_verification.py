@@ -45,19 +45,19 @@ many = settings(
 def envelope_coverage(sealed: Sealed) -> list[Signed]:
     """The document signature covers Body and token, the envelope's the document signature, Body and assertion."""
     body = (Ns.SOAP("Body"), f"body-{sealed.nonce}")
-    token = (Ns.WSSE("BinarySecurityToken"), f"certificate-{sealed.nonce}")
+    token = (Ns.WSSE("BinarySecurityToken"), _id_of(Ns.WSSE("BinarySecurityToken"), sealed.envelope))
     document = (Ns.DS("Signature"), f"signature-{sealed.nonce}")
     assertion = (
-        (Ns.SAML2("EncryptedAssertion"), _assertion_id(sealed.envelope))
+        (Ns.SAML2("EncryptedAssertion"), _id_of(Ns.SAML2("EncryptedAssertion"), sealed.envelope))
         if sealed.reference is AssertionReference.WSU_ID
         else (Ns.XENC("EncryptedData"), "ED-1")
     )
     return [Signed(RSA_SHA256, (body, token)), Signed(HMAC_SHA256, (document, body, assertion))]
 
 
-def _assertion_id(envelope: bytes) -> str:
-    (assertion,) = parse(envelope).iter(Ns.SAML2("EncryptedAssertion"))
-    return assertion.get(Ns.WSU("Id"), "")
+def _id_of(tag: str, envelope: bytes) -> str:
+    (found,) = parse(envelope).iter(tag)
+    return found.get(Ns.WSU("Id"), "")
 
 
 def request_coverage(nonce: str) -> list[Signed]:

@@ -77,7 +77,7 @@ def test_refuses_to_refer_to_encrypted_data_without_an_id() -> None:
 
 def test_the_token_and_both_signatures_are_their_own_canonical_form() -> None:
     credential = make_credential()
-    token_bytes, token = binary_security_token(credential.certificate_der, "t")
+    token_bytes, token = binary_security_token(credential.certificate_der)
     signature, part = certificate_signature(credential.private_key, "s", token, (token,))
     endorsement = endorsing_signature(b"k" * 64, (part,))
     for fragment in (token_bytes, signature, endorsement):
@@ -87,7 +87,7 @@ def test_the_token_and_both_signatures_are_their_own_canonical_form() -> None:
 
 def test_signature_values_are_over_the_canonical_signed_info() -> None:
     credential = make_credential()
-    _, token = binary_security_token(credential.certificate_der, "t")
+    _, token = binary_security_token(credential.certificate_der)
     signature, part = certificate_signature(credential.private_key, "s", token, (token,))
     info, value = signed_info(signature)
     credential.private_key.public_key().verify(value, info, PKCS1v15(), hashes.SHA256())
@@ -104,9 +104,9 @@ def signed_info(signature: bytes) -> tuple[bytes, bytes]:
 
 def test_the_key_is_named_by_reference_to_the_token() -> None:
     credential = make_credential()
-    _, token = binary_security_token(credential.certificate_der, "t")
+    _, token = binary_security_token(credential.certificate_der)
     signature, _ = certificate_signature(credential.private_key, "s", token, (token,))
     reference = parse(signature).find(f"{Ns.DS('KeyInfo')}/{Ns.WSSE('SecurityTokenReference')}/{Ns.WSSE('Reference')}")
     assert isinstance(reference, etree._Element)
-    assert reference.get("URI") == "#t"
+    assert reference.get("URI") == f"#{token.id}"
     assert (reference.get("ValueType") or "").endswith("#X509v3")

@@ -4,7 +4,7 @@ import base64
 import copy
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -17,7 +17,13 @@ from pipeline.protocol.wsse import AssertionReference, Part, binary_security_tok
 from pipeline.protocol.xml import parse
 from tests.doubles.asic import ASSERTION_ID, PAYLOAD, make_channel, make_credential, make_order, make_token, on_the_wire
 
-SIGNED = ("body-n1", "certificate-n1", "signature-n1", ASSERTION_ID)
+SIGNED: Mapping[str, Callable[[], str]] = {
+    "body": lambda: "body-n1",
+    "certificate": lambda: binary_security_token(make_credential().certificate_der)[1].id,
+    "document signature": lambda: "signature-n1",
+    "assertion": lambda: ASSERTION_ID,
+}
+"""The ids that signatures cover. That of a certificate made for these tests differs in each process."""
 PLACES = (
     "Envelope",
     "Header",
@@ -94,11 +100,12 @@ def test_refuses_a_changed_digest_or_signature_value(number: int) -> None:
 @pytest.mark.parametrize("copied_id", ["same", "new", "none"])
 def test_refuses_a_signed_part_that_was_moved_and_replaced(part: str, place: str, copied_id: str) -> None:
     """Signature wrapping: the original hides in `place`, a forgery with this id stands where the part is read."""
+    signed_id = SIGNED[part]()
 
     def wrap(root: etree._Element) -> None:
-        original = by_id(root, part)
+        original = by_id(root, signed_id)
         forged = copy.deepcopy(original)
-        name = "Id" if original.get("Id") == part else Ns.WSU("Id")
+        name = "Id" if original.get("Id") == signed_id else Ns.WSU("Id")
         if copied_id == "new":
             forged.set(name, "forged")
         elif copied_id == "none":
@@ -116,7 +123,7 @@ def test_refuses_a_signed_part_that_was_moved_and_replaced(part: str, place: str
 @pytest.mark.parametrize("spelling", ["Id", "ID", "id", Ns.WSU("Id")])
 @pytest.mark.parametrize("part", SIGNED)
 def test_refuses_a_second_element_with_a_signed_id(part: str, spelling: str) -> None:
-    assert refusal(changed(lambda root: first(root, "name").set(spelling, part))) == "envelope.id"
+    assert refusal(changed(lambda root: first(root, "name").set(spelling, SIGNED[part]()))) == "envelope.id"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +202,7 @@ def test_refuses_a_signature_that_leaves_a_part_out(number: int) -> None:
 
 def test_refuses_a_document_signature_that_does_not_cover_the_token() -> None:
     credential = make_credential()
-    _, token = binary_security_token(credential.certificate_der, "certificate-n1")
+    _, token = binary_security_token(credential.certificate_der)
     body = Part.digested("body-n1", bytes(32))
     partial, _ = certificate_signature(credential.private_key, "signature-n1", token, (body, body))
     envelope = re.sub(rb"<ds:Signature [^>]*Id=.*?</ds:Signature>", lambda _: partial, good(), count=1)

@@ -168,8 +168,9 @@ def test_the_signature_says_what_the_profile_says() -> None:
         ("#body-n1", Algorithm.EXCLUSIVE_C14N, Algorithm.SHA256),
         (f"cid:{CONTENT_ID}", Algorithm.ATTACHMENT_CONTENT, Algorithm.SHA256),
     ]
+    (token,) = root.iter(Ns.WSSE("BinarySecurityToken"))
     (reference,) = signature.findall(f"{Ns.DS('KeyInfo')}/{Ns.WSSE('SecurityTokenReference')}/{Ns.WSSE('Reference')}")
-    assert (reference.get("URI"), reference.get("ValueType")) == ("#certificate-n1", TokenProfile.X509V3)
+    assert (reference.get("URI"), reference.get("ValueType")) == (f"#{token.get(Ns.WSU('Id'))}", TokenProfile.X509V3)
 
 
 def test_the_fragments_on_the_wire_are_their_own_canonical_form() -> None:
