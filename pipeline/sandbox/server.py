@@ -131,7 +131,8 @@ class Sandbox:
         with self._asked.asking(body, self._clock()) as asked:
             struck = await self._struck("sts")
             reply = self._token_reply(body, request.path, struck=struck)
-            asked.issued += reply.status == 200
+            if reply.status == 200:
+                asked.issue(self._clock())
             return _response(reply)
 
     def _token_reply(self, body: bytes, path: str, *, struck: bool) -> Reply:

@@ -16,7 +16,10 @@ _LIMIT = 100 * 1024
 
 @dataclass(slots=True)
 class Asked:
-    """How often a token for one party was asked for, and how many such requests were under way at the same time."""
+    """How often a token for one party was asked for, and how many such requests were under way at the same time.
+
+    `soonest_again` is the shortest time in seconds from a token that was issued to the next request, None without one.
+    """
 
     applies_to: str
     first_party: str
@@ -26,6 +29,18 @@ class Asked:
     issued: int = 0
     under_way: int = 0
     most_at_once: int = 0
+    issued_at: float | None = None
+    soonest_again: float | None = None
+
+    def issue(self, now: datetime) -> None:
+        self.issued += 1
+        self.issued_at = now.timestamp()
+
+    def again(self, now: datetime) -> None:
+        """A request has come, and ends the time for which the latest token was good enough."""
+        if self.issued_at is not None:
+            since = now.timestamp() - self.issued_at
+            self.soonest_again = since if self.soonest_again is None else min(since, self.soonest_again)
 
 
 class Record:
@@ -43,6 +58,7 @@ class Record:
         terms = _terms(body)
         asked = self._asked.setdefault(terms, Asked(*terms))
         asked.requests += 1
+        asked.again(now)
         asked.under_way += 1
         asked.most_at_once = max(asked.most_at_once, asked.under_way)
         self._under_way += 1
