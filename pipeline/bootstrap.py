@@ -92,7 +92,9 @@ async def opened(settings: Settings) -> AsyncIterator[Parts]:
         stack.push_async_callback(broker.close)
         await broker.open()
         tls = TlsSettings(environment.ca_file)
-        agency = Gateway(tls, timeouts(environment.agency_timeout), now, pool_size=settings.in_flight)
+        # One at least for live work, and one for what gives way to it.
+        connections = max(2, settings.in_flight)
+        agency = Gateway(tls, timeouts(environment.agency_timeout), now, pool_size=connections)
         stack.push_async_callback(agency.close)
         sts = Gateway(tls, timeouts(environment.sts_timeout), now, pool_size=settings.token_requests)
         stack.push_async_callback(sts.close)

@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+_LONGEST_WAY = 1.0
+"""Seconds."""
+
 
 class Activity(Protocol):
     """Something that runs until it is told to stop, and then finishes what it has in hand."""
@@ -45,11 +48,26 @@ class Pace:
 class Runner:
     """One stage at work on its queue until told to stop."""
 
-    def __init__(self, stage: Stage, broker: Broker, pace: Pace, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        broker: Broker,
+        pace: Pace,
+        metrics: Metrics,
+        *,
+        queue: str | None = None,
+        after: "Runner | None" = None,
+    ) -> None:
+        """`queue` is the stage's own unless given. Batches begin when `after` has none in hand, or a second later."""
         self._stage = stage
         self._broker = broker
         self._pace = pace
         self._metrics = metrics
+        self._queue = queue or stage.step
+        self._after = after
+        self._at_work = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -72,13 +90,30 @@ class Runner:
                         # Alive but consuming nothing is the failure that nobody sees: better to end and start again.
                         raise DependencyDownError("broker.consumer", f"the consumer of {self._stage.step} ended")
                     if batch:
-                        at_work.create_task(self._work(subscription, batch)).add_done_callback(lambda _: free.release())
+                        await self._give_way()
+                        at_work.create_task(self._work_off(subscription, batch, free))
         finally:
             stopped.cancel()
             await subscription.close()
 
     async def _subscribe(self) -> Subscription:
-        return await self._broker.subscribe(self._stage.step, self._pace.batch * self._pace.overlap)
+        return await self._broker.subscribe(self._queue, self._pace.batch * self._pace.overlap)
+
+    async def _give_way(self) -> None:
+        """Let the one that goes first finish what it has in hand; but not for ever, or a busy night would stop us."""
+        if self._after is not None:
+            await pause(self._after._idle, _LONGEST_WAY)  # noqa: SLF001  - of the same class
+
+    async def _work_off(self, subscription: Subscription, batch: Sequence[Delivery], free: asyncio.Semaphore) -> None:
+        self._at_work += 1
+        self._idle.clear()
+        try:
+            await self._work(subscription, batch)
+        finally:
+            self._at_work -= 1
+            if not self._at_work:
+                self._idle.set()
+            free.release()
 
     async def _next(self, subscription: Subscription, stopped: "asyncio.Task[bool]") -> list[Delivery]:
         """The next batch, or nothing when it is time to stop; what a cancelled take held goes back to the queue."""

@@ -1,9 +1,10 @@
 """The outcome worker: turns replies into outcomes and tells producers."""
 
 from pipeline.bootstrap import Parts
-from pipeline.runner import Activity, Pace, Runner
+from pipeline.runner import Activity
 from pipeline.stages.record import Record
+from workers.beside import runners
 
 
 def activities(parts: Parts) -> list[Activity]:
-    return [Runner(Record(parts.context), parts.broker, Pace(batch=parts.settings.batch), parts.metrics)]
+    return runners(parts, Record(parts.context))

@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from pipeline.bootstrap import Parts
-from pipeline.broker.port import Outgoing
+from pipeline.broker.port import Outgoing, later
+from pipeline.broker.topology import STEPS
 from pipeline.ledger import partitions, replays, shares
-from pipeline.lodgment.states import NEXT_STEP
+from pipeline.lodgment.states import NEXT_STEP, Step
 from pipeline.runner import Activity, Pace, Periodic, Runner
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reopen import Reopen
@@ -76,10 +77,10 @@ def activities(parts: Parts) -> list[Activity]:
     ]
 
 
-async def _room(parts: Parts, most: int) -> int:
-    """How many more messages may stand in the queues of the steps, where `most` may."""
+async def _room(parts: Parts, most: int, *besides: str) -> int:
+    """How many more messages may stand in the queues of the steps, and in those `besides` them, where `most` may."""
     depths = await parts.broker.depths()
-    return most - sum(depths.get(step, 0) for step in NEXT_STEP.values())
+    return most - sum(depths.get(name, 0) for name in (*NEXT_STEP.values(), *besides))
 
 
 def _calling_forward(parts: Parts, reschedule: Reschedule) -> Periodic:
@@ -118,7 +119,7 @@ def _replaying(parts: Parts) -> Periodic:
             async with parts.ledger.transaction(read_only=True) as tx:
                 if not await replays.any_busy(tx):
                     return False
-        room = await _room(parts, REPLAY_ROOM)
+        room = await _room(parts, REPLAY_ROOM, Step.RECORD, *map(later, STEPS))
         await started.send(lambda: replaying.advance(room))
         return False
 
@@ -132,7 +133,7 @@ def _reopening(parts: Parts) -> Periodic:
     async def let_through() -> bool:
         if not through.behind and not await reopen.look():
             return False
-        room = await _room(parts, DOOR_ROOM)
+        room = await _room(parts, DOOR_ROOM, *map(later, STEPS))
         if room <= 0:
             return False
         return await through.send(lambda: reopen.let_through(room)) >= min(room, SWEEP_BATCH)

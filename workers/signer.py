@@ -1,10 +1,10 @@
 """The signer worker: builds secured envelopes. Waits for the CPU only; run one for each core to spare."""
 
 from pipeline.bootstrap import Parts
-from pipeline.runner import Activity, Pace, Runner
+from pipeline.runner import Activity
 from pipeline.stages.seal import Seal
+from workers.beside import runners
 
 
 def activities(parts: Parts) -> list[Activity]:
-    stage = Seal(parts.context, parts.keyring())
-    return [Runner(stage, parts.broker, Pace(batch=parts.settings.batch), parts.metrics)]
+    return runners(parts, Seal(parts.context, parts.keyring()))

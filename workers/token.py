@@ -5,10 +5,11 @@ import asyncio
 from pipeline.bootstrap import Parts
 from pipeline.broker.port import Outgoing
 from pipeline.profiles import desk_terms, sts_profile
-from pipeline.runner import Activity, Pace, Periodic, Pool, Runner
+from pipeline.runner import Activity, Periodic, Pool
 from pipeline.stages.authorise import Authorise
 from pipeline.stages.token_desk import TokenDesk
 from pipeline.stages.token_service import TokenService
+from workers.beside import runners
 
 LOOK_EVERY = 0.25
 """Seconds between looks at the queue of tokens to ask for; this process's own demand is seen at once."""
@@ -18,10 +19,10 @@ LOOK_AHEAD_EVERY = 15.0
 
 def activities(parts: Parts) -> list[Activity]:
     wake, answered = asyncio.Event(), asyncio.Event()
-    runner = Runner(Authorise(parts.context, wake), parts.broker, Pace(batch=parts.settings.batch), parts.metrics)
+    authorising = runners(parts, Authorise(parts.context, wake))
     keyring = parts.keyring()
     if keyring is None:
-        return [runner]
+        return authorising
     source = TokenService(parts.context, sts_profile(parts.environment), keyring, parts.sts)
     terms = desk_terms(parts.settings, parts.environment, parts.context.timing)
     desk = TokenDesk(parts.context, source, terms, parts.metrics, answered)
@@ -36,7 +37,7 @@ def activities(parts: Parts) -> list[Activity]:
         return published > 0
 
     return [
-        runner,
+        *authorising,
         Pool("ask", desk.take, desk.ask, desk.give_up, parts.settings.token_requests, LOOK_EVERY, parts.metrics, wake),
         Periodic("settle", settle, SETTLE_EVERY, parts.metrics, answered),
         Periodic("look-ahead", desk.look_ahead, LOOK_AHEAD_EVERY, parts.metrics),

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from pipeline.lodgment.states import Step
+
 
 class Exchange(StrEnum):
     """The doors of the broker; names on the wire carry the topology's namespace."""
@@ -12,11 +14,26 @@ class Exchange(StrEnum):
     JOBS = "jobs"
     """Producers publish here, routing key `receive`."""
     STEPS = "steps"
-    """The pipeline's own messages; the routing key is the step."""
+    """The pipeline's own messages; the routing key is the step, or `later(step)`."""
     OUTCOMES = "outcomes"
     """Topic exchange: `outcome.<channel>.<state>.<abn>`."""
     DEAD = "dead"
     """What could not be handled; everything that enters ends in the quarantine queue."""
+
+
+_LATER = "-later"
+
+
+def later(step: Step) -> str:
+    """The queue beside a step's own for what gives way to all other work. A broker's priorities would not do: RabbitMQ
+    3.10 ignores them in quorum queues, 4.0 lets every third message of the lower class go first.
+    """
+    return f"{step}{_LATER}"
+
+
+def step_of(queue: str) -> str:
+    """The step that works off the queue of this name, whichever of its two it is."""
+    return queue.removesuffix(_LATER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +97,7 @@ class Broker(Protocol):
     async def close(self) -> None: ...
 
     async def subscribe(self, queue: str, prefetch: int) -> Subscription:
-        """Consume the queue of a step (`receive`, ..., `quarantine`)."""
+        """Consume the queue of a step (`receive`, ..., `quarantine`), or the one beside it (`later`)."""
         ...
 
     async def listen(self, pattern: str) -> Subscription:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kombu import entity
 
-from pipeline.broker.port import Exchange
+from pipeline.broker.port import Exchange, later
 from pipeline.lodgment.states import Step
 
 QUARANTINE = "quarantine"
@@ -50,7 +50,7 @@ class Topology:
         return f"{self.namespace}.{exchange}"
 
     def queue_name(self, queue: str) -> str:
-        """The name on the wire of a step's queue, or of `quarantine`."""
+        """The name on the wire of a queue by its short name: a step, `later(step)`, or `quarantine`."""
         return f"{self.namespace}.{queue}"
 
     def exchange(self, exchange: Exchange) -> entity.Exchange:
@@ -64,7 +64,7 @@ class Topology:
         steps = self.exchange(Exchange.STEPS)
         return {
             Step.RECEIVE: self._queue(Step.RECEIVE, self.exchange(Exchange.JOBS)),
-            **{step: self._queue(step, steps) for step in STEPS},
+            **{name: self._queue(name, steps) for step in STEPS for name in (step, later(step))},
             QUARANTINE: self._queue(QUARANTINE, self.exchange(Exchange.DEAD)),
         }
 

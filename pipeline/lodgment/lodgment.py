@@ -118,6 +118,11 @@ class Lodgment:
     """When it was last replayed: the clocks of lateness and of giving up begin anew then."""
 
     @property
+    def yields(self) -> bool:
+        """Whether it gives way to others at every step: what is replayed does, until it is final."""
+        return self.replayed_at is not None
+
+    @property
     def clock_from(self) -> datetime | None:
         """From when on the agency has had it, as far as lateness goes; None while nothing was sent."""
         if self.sent_at is None or self.replayed_at is None:

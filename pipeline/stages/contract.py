@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from pipeline.broker.messages import read_step_message, step_message
-from pipeline.broker.port import Delivery, Outgoing
+from pipeline.broker.port import Delivery, Outgoing, later
 from pipeline.broker.port import Exchange as Door
 from pipeline.channels.contract import Channel
 from pipeline.gateway.exchange import Exchange, Request
@@ -151,9 +151,10 @@ def onward(lodgment: Lodgment) -> Outgoing:
 
 
 def to_step(step: Step, lodgment: Lodgment, attempt_id: UUID | None = None) -> Outgoing:
-    """A message for one step; it carries ids only."""
+    """A message for one step; it carries ids only. What yields goes through the queue beside the step's own."""
     body = step_message(lodgment.id, attempt_id)
-    return Outgoing(Door.STEPS, step, body, f"{lodgment.id}.{step}.{lodgment.version}", priority=lodgment.priority)
+    queue = later(step) if lodgment.yields else step
+    return Outgoing(Door.STEPS, queue, body, f"{lodgment.id}.{step}.{lodgment.version}", priority=lodgment.priority)
 
 
 def ids_in(batch: Sequence[Delivery]) -> dict[UUID, list[Delivery]]:

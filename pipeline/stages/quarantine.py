@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import structlog
 
 from pipeline.broker.messages import outcome_event, read_step_message
-from pipeline.broker.port import Delivery, Outgoing
+from pipeline.broker.port import Delivery, Outgoing, step_of
 from pipeline.ledger import lodgments, quarantine
 from pipeline.ledger.quarantine import Quarantined
 from pipeline.ledger.session import Tx
@@ -77,5 +77,5 @@ class Quarantine:
 
 
 def _died_in(delivery: Delivery) -> str:
-    """The step whose queue the broker took the message from; queues are named `<namespace>.<step>`."""
-    return delivery.headers.get(_DEATH_QUEUE_HEADER, "unknown").rpartition(".")[2]
+    """The step whose queue the broker took the message from; queues are named `<namespace>.<short name>`."""
+    return step_of(delivery.headers.get(_DEATH_QUEUE_HEADER, "unknown").rpartition(".")[2])

@@ -33,9 +33,6 @@ from pipeline.stages.contract import Context, onward
 
 log = structlog.get_logger(__name__)
 
-_LAST = 0
-"""Message priority: where a broker knows priorities, live work goes first."""
-
 _EVENTS = {ReplayState.HALTED: "replay.halted", ReplayState.DONE: "replay.completed"}
 
 
@@ -123,7 +120,7 @@ class ReplayStage:
             skipped=one.skipped + len(marks) - sent if len(rows) == number else one.total - one.started - sent,
             cursor=rows[-1].id if rows else one.cursor,
         )
-        return after, [replace(onward(row), priority=_LAST) for row in gone]
+        return after, [onward(row) for row in gone]
 
     async def _send_again(
         self, tx: Tx, one: Replay, rows: Sequence[Lodgment], rulings: dict[UUID, Ruling]

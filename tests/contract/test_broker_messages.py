@@ -192,7 +192,8 @@ def test_a_routing_key_always_has_four_words(words: tuple[str, str, str], key: s
 
 def test_every_queue_keeps_what_is_dead_lettered_and_none_drops_after_twenty() -> None:
     topology = Topology("ns", delivery_limit=9, max_length=50)
-    assert set(topology.queues()) == {"receive", "authorise", "seal", "submit", "record", QUARANTINE}
+    steps = {"authorise", "seal", "submit", "record"}
+    assert set(topology.queues()) == {"receive", *steps, *(f"{step}-later" for step in steps), QUARANTINE}
     for name in topology.queues():
         arguments = topology.queue_arguments(name)
         assert arguments["x-dead-letter-exchange"] == "ns.dead"
