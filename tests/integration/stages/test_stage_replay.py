@@ -310,7 +310,7 @@ async def test_a_rejected_document_is_lodged_again_as_a_new_lodgment_that_cites_
     old = await rejected(bench)
     one = await running(bench, Mode.NEW_REFERENCE)
     [message] = await ReplayStage(bench.context(), POLICY).advance(ROOM)
-    assert message.routing_key == Step.AUTHORISE
+    assert message.routing_key == later(Step.AUTHORISE)
     async with bench.ledger.transaction(read_only=True) as tx:
         new = (await lodgments.known_jobs(tx, ["job-1+2"]))["job-1+2"]
         [of_old] = await operators.of(tx, old.id)
