@@ -1,7 +1,8 @@
 """The pace of a replay: as fast as live work bears. It is judged by what live lodgments take, against what they took.
 
-As in congestion control (RFC 5681, 3.1): half as fast when live work has become slower, a little faster while it has not.
-Where going slowly does not help, the replay is not the cause: what live work takes then is what it is compared with.
+As in congestion control (RFC 5681, RFC 9438): half as fast when live work has become slower, else a little faster, and
+with care near the speed at which it became slower last. Where to go slowly does not help, the replay is not the cause:
+what live work takes then is what it is compared with from then on.
 """
 
 import math
@@ -54,7 +55,11 @@ class PacePolicy:
     """Lodgments a second, however slow live work is."""
     cut: float = 0.5
     raise_by: float = 0.02
-    """Each second, as a share of the rate."""
+    """Each second, as a share of its speed."""
+    near: float = 0.7
+    """Beyond this share of the speed at which live work became slower last, it is raised with care."""
+    care: float = 0.1
+    """Then by so much of `raise_by`."""
     settle: timedelta = timedelta(seconds=5)
     """After it has become slower, it becomes no faster for so long."""
     learn_for: timedelta = timedelta(seconds=20)
@@ -84,6 +89,8 @@ class Pace:
     levels: Mapping[Leg, tuple[Level, ...]] = field(default_factory=dict)
     levels_at: datetime | None = None
     resume: float | None = None
+    too_fast: float | None = None
+    """The speed at which live work became slower, the last time against these levels."""
     why: str | None = None
     """Why it is slower than it might be."""
 
@@ -112,10 +119,11 @@ def looked(pace: Pace, rate: float, live: LiveTimes, now: datetime, policy: Pace
     if slower is not None:
         if pace.speed <= least:
             return replace(pace, resume=least, since=now, why=LEARNING)
-        return replace(pace, speed=max(least, pace.speed * policy.cut), since=now, why=slower)
+        slowly = max(least, pace.speed * policy.cut)
+        return replace(pace, speed=slowly, too_fast=pace.speed, since=now, why=slower)
     if not busy or now - pace.since < policy.settle:
         return pace
-    speed = min(rate, pace.speed + rate * policy.raise_by)
+    speed = min(rate, pace.speed * (1 + _raise(pace, policy)))
     return replace(pace, speed=speed, why=None if speed >= rate else pace.why)
 
 
@@ -127,7 +135,7 @@ def slowed(live: LiveTimes, levels: Mapping[Leg, Sequence[Level]], policy: PaceP
             limit = level.seconds * policy.slower
             slow = sum(seconds > limit for seconds in times)
             if slow > _explained(len(times), level, policy):
-                usual = f"{level.share:.1%} before took {level.seconds:.2f} s or more"
+                usual = f"{level.share:.0%} before took {level.seconds:.2f} s or more"
                 return f"{slow} of {len(times)} live lodgments took more than {limit:.2f} s to be {leg}; {usual}"
     return None
 
@@ -138,13 +146,18 @@ def _explained(number: int, level: Level, policy: PacePolicy) -> float:
     return max(policy.chance, expected + policy.doubt * math.sqrt(expected * (1 + number / level.of)))
 
 
+def _raise(pace: Pace, policy: PacePolicy) -> float:
+    near = pace.too_fast is not None and pace.speed >= policy.near * pace.too_fast
+    return policy.raise_by * policy.care if near else policy.raise_by
+
+
 def _learned(pace: Pace, resume: float, live: LiveTimes, now: datetime, policy: PacePolicy) -> Pace:
     known = min((len(times) for times in live.values() if times), default=0)
     if known < policy.plenty and now - pace.since < policy.learn_for:
         return pace
     # So little live work that nothing is told of it: the queues must do.
     return replace(
-        pace, speed=resume, resume=None, since=now, levels=_levels(live, policy), levels_at=now, why=None
+        pace, speed=resume, resume=None, since=now, levels=_levels(live, policy), levels_at=now, too_fast=None, why=None
     )
 
 

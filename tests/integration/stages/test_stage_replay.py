@@ -17,6 +17,7 @@ from pipeline.lodgment.decisions import Tally
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.replay import Known, Mode
+from pipeline.lodgment.replay_pace import PacePolicy
 from pipeline.lodgment.replay_run import (
     ItemState,
     Replay,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from pipeline.broker.port import Outgoing
     from tests.integration.stages.conftest import Bench
 
-POLICY = ReplayPolicy(stages=(1, 3))
+POLICY = ReplayPolicy(stages=(1, 3), pace=PacePolicy(first=1.0))
 CAUSE = Reason("asic:FAULT.INVALIDXML", "synthetic", Party.OPERATOR)
 ROOM = 1000
 on_sqlite = pytest.mark.parametrize("bench", ["sqlite"], indirect=True)
