@@ -15,10 +15,12 @@ from pipeline.interfaces.cli.breakers import fields, line
 from pipeline.interfaces.cli.breakers import standing as breakers_standing
 from pipeline.interfaces.cli.screen import print_json, shown, span, stdout, table, when
 from pipeline.interfaces.cli.session import now, opened_ledger, settings_of, somebody_at_work
+from pipeline.interfaces.cli.words import release_of
 from pipeline.lodgment.breaker import BreakerState
 from pipeline.lodgment.deadlines import Nearness
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
 from pipeline.lodgment.holds import WAVE, WAVE_WITHIN
+from pipeline.lodgment.lodgment import BREAKER_OPEN, BREAKER_POLLS, LANE_TURN, TOKEN_REQUESTED
 from pipeline.lodgment.states import FINAL, State
 from pipeline.lodgment.sweeping import missing
 from pipeline.lodgment.watching import Lateness
@@ -39,6 +41,12 @@ _NEARNESS = {
     Nearness.SOON: "not final, and their due date is near",
     Nearness.LAST: "not final, and their due date is very near",
     Nearness.MISSED: "not final, and their due date is over",
+}
+_AWAITED = {
+    BREAKER_OPEN: "when the door opens",
+    BREAKER_POLLS: "when the door opens",
+    LANE_TURN: "after the one before",
+    TOKEN_REQUESTED: "with its token",
 }
 _BROKER_PATIENCE = 5.0
 _EXAMPLES = 5
@@ -250,7 +258,7 @@ def _holds(view: Overview) -> RenderableType:
             one.hold.who,
             one.held,
             span(view.at - one.hold.since),
-            "tried with one" if one.hold.canary_id is not None else f"lodge release --{one.hold.reach.scope}",
+            "tried with one" if one.hold.canary_id is not None else "by hand",
         )
         for one in view.holds
     ]
@@ -259,14 +267,22 @@ def _holds(view: Overview) -> RenderableType:
 
 
 def _goes_on(one: "WaitingFor", at: datetime) -> str:
+    """For whom another event is waited for, a time would be that at which the scheduler looks whether it was lost."""
     if one.next_at is None:
         return "by hand"
+    if one.state is State.PARKED and one.code in _AWAITED:
+        return _AWAITED[one.code]
     return f"in {span(one.next_at - at)}" if one.next_at > at else "now"
 
 
 def _lines(view: Overview) -> list[str]:
     held = [one for one in view.reasons if one.state is State.HELD]
     lines = [f"For example: lodge explain {one.example} ({shown(one.code)})" for one in held[:_EXAMPLES]]
+    lines += [
+        f"When the cause of {shown(one.hold.code)} is mended: {release_of(one.hold.reach)}"
+        for one in view.holds[:_EXAMPLES]
+        if one.hold.canary_id is None
+    ]
     if view.wave > WAVE:
         lines.append(
             f"WAVE: {view.wave} employers were refused within {span(WAVE_WITHIN)}. Look at our own software id and"
