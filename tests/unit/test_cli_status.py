@@ -121,6 +121,10 @@ def test_status_says_that_a_replay_waits_for_a_person() -> None:
     assert "Replays: 1 halted, 2 running: `lodge replay list`." in told
 
 
+def test_status_says_which_queue_is_not_there() -> None:
+    assert re.search(r"seal +not there", text_of(replace(QUIET, queues={"receive": 3, "seal": None})))
+
+
 def test_status_says_when_the_broker_is_away() -> None:
     assert "BROKER: not there." in text_of(replace(QUIET, queues=None, broker="not there"))
 

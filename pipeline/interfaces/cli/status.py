@@ -48,7 +48,7 @@ _AWAITED = {
     LANE_TURN: "after the one before",
     TOKEN_REQUESTED: "with its token",
 }
-_BROKER_PATIENCE = 5.0
+_BROKER_PATIENCE = 8.0
 _EXAMPLES = 5
 _SHOWN = 10
 _LATENESS = {
@@ -64,7 +64,9 @@ _TOLD_FOR = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What `lodge status` knows. `queues` is None where no broker could be asked; `broker` says why."""
+    """What `lodge status` knows. `queues` is None where no broker could be asked, and `broker` says why; a queue that
+    is not there has None.
+    """
 
     environment: str
     at: datetime
@@ -81,7 +83,7 @@ class Overview:
     closedowns: "list[tuple[str, Closedown]]"
     replays: dict[str, int]
     quarantined: int
-    queues: dict[str, int] | None
+    queues: dict[str, int | None] | None
     broker: str
     at_work: bool | None
     sweeps: "Sequence[SweepNote]" = ()
@@ -185,22 +187,23 @@ def _closedowns(settings: "Settings", moment: datetime) -> "list[tuple[str, Clos
     )
 
 
-async def _queues(settings: "Settings") -> tuple[dict[str, int] | None, str]:
-    from pipeline.bootstrap import open_broker
+async def _queues(settings: "Settings") -> tuple[dict[str, int | None] | None, str]:
+    from pipeline.broker import inspection
+    from pipeline.broker.topology import Topology
 
     if settings.embedded:
         return None, "embedded: the queues live inside the process that runs"
-    broker = open_broker(settings)
-    try:
-        async with asyncio.timeout(_BROKER_PATIENCE):
-            await broker.open()
-            return await broker.depths(), "reached"
-    except TimeoutError:
-        return None, f"no answer within {_BROKER_PATIENCE:g} s; lodgments are safe in the ledger meanwhile"
-    except DependencyDownError as error:
-        return None, f"{error} [{error.code}]; lodgments are safe in the ledger meanwhile"
-    finally:
-        await broker.close()
+    topology = Topology(settings.namespace, settings.delivery_limit)
+    why = ""
+    for url in settings.broker_urls:
+        try:
+            async with asyncio.timeout(_BROKER_PATIENCE):
+                return await inspection.ready(url, topology), "reached"
+        except TimeoutError:
+            why = f"no answer within {_BROKER_PATIENCE:g} s"
+        except (DependencyDownError, ConfigurationError) as error:
+            why = f"{error} [{error.code}]"
+    return None, f"{why}; lodgments are safe in the ledger meanwhile"
 
 
 def rendered(view: Overview) -> RenderableType:
@@ -221,7 +224,8 @@ def rendered(view: Overview) -> RenderableType:
         rows = [(day.day, _days_left(day.day, view.at.date()), day.count) for day in view.due]
         parts += ["", table("Open lodgments with a due date", ("due", "days left", "count"), rows)]
     if view.queues is not None:
-        parts += ["", table("Messages waiting in queues", ("queue", "ready"), view.queues.items())]
+        rows = [(name, "not there" if count is None else count) for name, count in view.queues.items()]
+        parts += ["", table("Messages waiting in queues", ("queue", "ready"), rows)]
     return Group(*parts, "", *_lines(view))
 
 
