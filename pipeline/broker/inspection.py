@@ -59,10 +59,7 @@ async def inspect(url: str, topology: Topology) -> BrokerView:
         ConfigurationError: `broker.url`, or `broker.access` when it refuses user, password or virtual host.
     """
     begun = monotonic()
-    target = parameters(url, _TIMING, None)
-    # pika gives up first, and in order: cut off from outside in the middle of its handshake it reports a defect.
-    target.socket_timeout = target.stack_timeout = _TIMING.connect - _AHEAD
-    session = await open_session(target, _TIMING)
+    session = await _session(url)
     try:
         depths: dict[str, int] = {}
         absent: list[str] = []
@@ -80,6 +77,39 @@ async def inspect(url: str, topology: Topology) -> BrokerView:
         return BrokerView(*session.server, depths, quarantined, tuple(absent), different, alarm, took)
     finally:
         await session.close()
+
+
+async def ready(url: str, topology: Topology) -> dict[str, int | None]:
+    """Messages ready, by the queue's short name; None for one that is not there.
+
+    Raises:
+        DependencyDownError: it cannot be reached, or stops answering.
+        ConfigurationError: `broker.url`, or `broker.access` when it refuses user, password or virtual host.
+    """
+    session = await _session(url)
+    try:
+        return {str(short): await _ready(session, queue.name) for short, queue in topology.queues().items()}
+    finally:
+        await session.close()
+
+
+async def _session(url: str) -> Session:
+    target = parameters(url, _TIMING, None)
+    # pika gives up first, and in order: cut off from outside in the middle of its handshake it reports a defect.
+    target.socket_timeout = target.stack_timeout = _TIMING.connect - _AHEAD
+    return await open_session(target, _TIMING)
+
+
+async def _ready(session: Session, name: str) -> int | None:
+    channel = await session.channel()
+    try:
+        found = await channel.ask(lambda reply: channel.raw.queue_declare(name, passive=True, callback=reply))
+    except BrokerRefusalError as error:
+        if error.reply_code != _NOT_FOUND:
+            raise
+        return None
+    await channel.close()
+    return int(found.method.message_count)
 
 
 _Declare = Callable[[Channel, bool, _Reply], object]

@@ -39,6 +39,19 @@ class FaultRule:
         )
 
 
+def turned_away(code: str) -> Failure:
+    """HTTP 401 or 403 and nothing that can be read: something before the agency did not let the request in.
+
+    A firewall's rule may have met this document or this employer alone, an allow-list meets everybody; one answer does
+    not say which. So it waits and is tried again by itself, and only many employers' answers close the door.
+    """
+    advice = (
+        "Something before the agency did not let the request in: nothing was processed. It is sent again by itself. If"
+        " only a few meet this, ask the agency for the firewall's rule; if all do, check address, proxy and allow-list."
+    )
+    return Failure(FailureClass.UNAVAILABLE, code, "", advice, Party.OPERATOR, Blast.EMPLOYER)
+
+
 def available_after(detail: etree._Element | None, local: tzinfo) -> datetime | None:
     """When the service is back, in UTC, from a fault's detail; `local` is meant by a time without an offset.
 

@@ -16,6 +16,11 @@ def _wait(blast: Blast, advice: str) -> FaultRule:
     return FaultRule(FailureClass.UNAVAILABLE, Party.AGENCY, blast, f"{advice} It is asked again by itself.")
 
 
+def _gate(advice: str) -> FaultRule:
+    """Not the token service, which answers in SOAP: whatever stands before it may let the next one in."""
+    return replace(_wait(Blast.CHANNEL, advice), who=Party.OPERATOR)
+
+
 def _credential(advice: str) -> FaultRule:
     return FaultRule(FailureClass.OUR_CREDENTIAL, Party.OPERATOR, Blast.CREDENTIAL, advice)
 
@@ -122,10 +127,8 @@ ABOUT_THE_BUSINESS = frozenset({"E2182", "InvalidRequest", "BadRequest", "Reques
 
 STATUS_RULES: Mapping[int, FaultRule] = {
     400: _settings("The token service refused the request unread. Check sts_url and whatever proxy stands before it."),
-    401: _settings("Something before the token service asks for a login. Check sts_url and the proxy."),
-    403: _settings(
-        "Something before the token service forbids us to pass. Check sts_url, the proxy and the allow-list."
-    ),
+    401: _gate("Something before the token service asks for a login. Check sts_url and the proxy."),
+    403: _gate("Something before the token service forbids us to pass. Check sts_url, the proxy and the allow-list."),
     404: _settings("There is nothing at sts_url. Check it: host and path differ between environments."),
     405: _settings("sts_url takes no POST, so it is not the token service. Check its path."),
     408: _wait(Blast.CHANNEL, "The token service gave up waiting."),

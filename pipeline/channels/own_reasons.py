@@ -25,6 +25,13 @@ _FOLLOWS = "Nothing: it goes on by itself."
 _SAME_REFERENCE = "Nothing: it is settled by itself, under the same reference."
 _KEYS = "not in the document: the machine credential"
 
+_TURNED_AWAY = OwnReason(
+    "Something before the agency, or before the token service, did not let the request in; nothing was processed.",
+    "Nothing at once: it is tried again by itself. Where few meet it, ask the agency for its firewall's rule; where all"
+    " do, check address, proxy and allow-list.",
+    Party.OPERATOR,
+)
+
 REASONS: Mapping[str, OwnReason] = {
     "breaker.open": OwnReason(
         "Not sent: the agency is down, or a person has stopped what goes there; the text says which door and why.",
@@ -44,6 +51,8 @@ REASONS: Mapping[str, OwnReason] = {
         "The exchange with the agency did not end in a whole reply; the code says at which point.",
         "Nothing at once: it is tried again by itself, under the same reference. If it lasts, run `lodge doctor`.",
     ),
+    "http.401": _TURNED_AWAY,
+    "http.403": _TURNED_AWAY,
     "http.*": OwnReason(
         "The agency's gateway, or something before it, answered with this HTTP status and nothing that can be read.",
         "5xx and 429 mend themselves. Any other: compare addresses and log-in with the settings, then release.",

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.channels.faults import turned_away
 from pipeline.channels.foreign_text import plain
 from pipeline.channels.sbr2_faults import AGENCY_RULES, DUPLICATE, UNKNOWN_ERROR, is_permission, rule_for
 from pipeline.channels.sbr2_profile import Sbr2Profile
@@ -198,8 +199,8 @@ def _of_fault(fault: Fault | None, status: int) -> Failure:
 
 
 def _by_status(status: int) -> Failure | None:
-    """What an HTTP status says where no readable reply does. 503 and 429 refuse before anything is processed; 500, 502
-    and 504 may have come after.
+    """What an HTTP status says where no readable reply does. 503 and 429 refuse before anything is processed, and so
+    does what says 401 or 403 in the gateway's place; 500, 502 and 504 may have come after.
     """
     code = f"http.{status}"
     match status:
@@ -207,8 +208,7 @@ def _by_status(status: int) -> Failure | None:
             advice = "The gateway takes nothing now. Nothing to do: it is sent again by itself."
             return Failure(FailureClass.UNAVAILABLE, code, "", advice, Party.NOBODY, Blast.CHANNEL)
         case 401 | 403:
-            advice = "Something before the gateway asks who we are. Check the address, the proxy and the allow-list."
-            return Failure(FailureClass.OUR_CREDENTIAL, code, "", advice, Party.OPERATOR, Blast.CHANNEL)
+            return turned_away(code)
         case 413:
             advice = "The gateway refuses the message as too large: split the event, and lodge its parts as new jobs."
             return Failure(FailureClass.OUR_DOCUMENT, code, "", advice, Party.PRODUCER)

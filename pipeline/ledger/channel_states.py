@@ -87,6 +87,7 @@ def _values(breaker: Breaker) -> dict[str, object]:
         "allowance": breaker.allowance,
         "allowed_at": breaker.allowed_at,
         "canary_id": breaker.canary_id,
+        "turned_away": list(breaker.turned_away),
     }
 
 
@@ -111,6 +112,7 @@ def _breaker(row: Row[Any]) -> Breaker:
         allowance=row.allowance,
         allowed_at=row.allowed_at,
         canary_id=row.canary_id,
+        turned_away=tuple(row.turned_away),
     )
 
 

@@ -18,6 +18,8 @@ from pipeline.lodgment.lodgment import Reason
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """What was noted further in the future than this was noted by a clock that has stepped back since."""
+_EMPLOYERS = 100
+"""So many are remembered as turned away; in a wave of more the breaker is open long since."""
 
 
 class BreakerState(StrEnum):
@@ -104,6 +106,8 @@ class Breaker:
     allowed_at: datetime | None = None
     canary_id: UUID | None = None
     """Before an agency's door: the lodgment that goes first, whose answer alone decides while it is probed."""
+    turned_away: tuple[str, ...] = ()
+    """Employers turned away within the window: each has been counted once as a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +152,26 @@ def spent(breaker: Breaker, policy: BreakerPolicy, now: datetime, count: int) ->
             return spent_one
 
 
-def answered(breaker: Breaker, policy: BreakerPolicy, now: datetime, failure: Failure | None, spread: float) -> Breaker:
+def answered(
+    breaker: Breaker,
+    policy: BreakerPolicy,
+    now: datetime,
+    failure: Failure | None,
+    spread: float,
+    employer: str | None = None,
+) -> Breaker:
     """After one answer: `failure` where it says that the service is down, None where the service did its work.
 
-    A refusal of one employer or credential is an answer of a service that works.
+    A refusal of one employer or credential is an answer of a service that works. `employer`: the failure may be about
+    this employer alone, so it counts once in a window, and many employers must meet it before it opens.
     """
+    if employer is not None and _is_known(breaker, policy, now, employer):
+        if breaker.state is BreakerState.CLOSED:
+            return breaker
+        failure = employer = None  # a ramp waits for answers, and this is one
     counted = _counted(breaker, policy, now, failed=failure is not None)
+    if employer is not None:
+        counted = replace(counted, turned_away=(*counted.turned_away, employer)[-_EMPLOYERS:])
     if failure is None:
         # What was begun before it opened proves nothing of now; the probe does.
         return _ramping(counted, now) if breaker.state is BreakerState.PROBING else counted
@@ -186,6 +204,7 @@ def opened(breaker: Breaker, policy: BreakerPolicy, now: datetime, failure: Fail
         failures=0,
         window_since=None,
         canary_id=None,
+        turned_away=(),
     )
 
 
@@ -205,7 +224,7 @@ def _ramping(breaker: Breaker, now: datetime) -> Breaker:
 
 
 def _at_step(breaker: Breaker, step: int, now: datetime) -> Breaker:
-    return replace(breaker, step=step, step_since=now, step_spent=0, answers=0, failures=0)
+    return replace(breaker, step=step, step_since=now, step_spent=0, answers=0, failures=0, turned_away=())
 
 
 def _stepped(breaker: Breaker, policy: BreakerPolicy, now: datetime) -> Breaker:
@@ -244,16 +263,30 @@ def _on_time(breaker: Breaker, now: datetime) -> Breaker:
 
 
 def _counted(breaker: Breaker, policy: BreakerPolicy, now: datetime, *, failed: bool) -> Breaker:
-    since = breaker.window_since
-    stepping = breaker.state is BreakerState.RAMPING
-    if not stepping and (since is None or not since <= now < since + policy.window):
-        breaker = replace(breaker, window_since=now, answers=0, failures=0)
+    if breaker.state is not BreakerState.RAMPING and not _in_window(breaker, policy, now):
+        breaker = replace(breaker, window_since=now, answers=0, failures=0, turned_away=())
     return replace(
         breaker,
         consecutive=breaker.consecutive + 1 if failed else 0,
         answers=breaker.answers + 1,
         failures=breaker.failures + failed,
     )
+
+
+def _in_window(breaker: Breaker, policy: BreakerPolicy, now: datetime) -> bool:
+    since = breaker.window_since
+    return since is not None and since <= now < since + policy.window
+
+
+def _is_known(breaker: Breaker, policy: BreakerPolicy, now: datetime, employer: str) -> bool:
+    """Whether this employer's being turned away has been counted: in this window, or in this step of the ramp."""
+    match breaker.state:
+        case BreakerState.CLOSED:
+            return employer in breaker.turned_away and _in_window(breaker, policy, now)
+        case BreakerState.RAMPING:
+            return employer in breaker.turned_away
+        case BreakerState.OPEN | BreakerState.PROBING:
+            return False
 
 
 def _too_many(breaker: Breaker, policy: BreakerPolicy) -> bool:

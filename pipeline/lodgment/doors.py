@@ -76,6 +76,8 @@ class Said(StrEnum):
     DOWN = "down"
     QUIET = "quiet"
     """Nothing yet: of one lodgment it says nothing, of a long run of them that the agency gives no answers now."""
+    TURNED_AWAY = "turned away"
+    """Refused before anybody read it: of one employer it says nothing, of many that the gate is closed to us."""
     NOTHING = "nothing"
 
 
@@ -111,6 +113,8 @@ def said(verdict: Outcome | Failure, *, asked: bool) -> Said:
         return Said.QUIET if asked and verdict.result is Result.DELAYED else Said.WORKS
     if is_down(verdict):
         return Said.DOWN
+    if is_turned_away(verdict):
+        return Said.TURNED_AWAY
     lost = {FailureClass.UNAVAILABLE, FailureClass.NOT_SENT, FailureClass.UNKNOWN}
     # Also a refusal is an answer of a service that works.
     return Said.NOTHING if verdict.kind in lost or verdict.code.startswith("transport.") else Said.WORKS
@@ -121,6 +125,11 @@ def is_down(failure: Failure) -> bool:
     if failure.kind in {FailureClass.UNAVAILABLE, FailureClass.NOT_SENT}:
         return failure.blast is Blast.CHANNEL
     return failure.kind is FailureClass.UNKNOWN and failure.code in _SILENT
+
+
+def is_turned_away(failure: Failure) -> bool:
+    """Whether this may be about one employer alone, and is about us where many employers meet it."""
+    return failure.kind is FailureClass.UNAVAILABLE and failure.blast is Blast.EMPLOYER
 
 
 def silence(run: int) -> Failure:

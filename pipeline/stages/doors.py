@@ -16,7 +16,7 @@ from pipeline.ledger.session import Tx
 from pipeline.lodgment import breaker as breakers
 from pipeline.lodgment.breaker import Breaker, BreakerPolicy, BreakerScope, BreakerState, Budget
 from pipeline.lodgment.deadlines import least_first, slack
-from pipeline.lodgment.doors import NOTHING_YET, Door, Said, Shut, bars, said, silence
+from pipeline.lodgment.doors import NOTHING_YET, Door, Said, Shut, bars, is_turned_away, said, silence
 from pipeline.lodgment.errors import DependencyDownError
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.lodgment import Lodgment
@@ -148,17 +148,19 @@ class Doors:
         policy, breaker = self._context.breakers.of(door), self._known.get(door.name, Breaker())
         if door.service is None and breaker.state is BreakerState.CLOSED:
             return  # a person closes a whole channel; answers close doors
-        found = [self._judged(one, breaker, policy) for one in self._telling(answers, breaker)]
-        failures = [failure for failure in found if isinstance(failure, Failure)]
-        self._good[door.name] = self._good.get(door.name, 0) + found.count(Said.WORKS)
+        found = [(self._judged(one, breaker, policy), one.row.party_abn) for one in self._telling(answers, breaker)]
+        failures = [(judged, employer) for judged, employer in found if isinstance(judged, Failure)]
+        self._good[door.name] = self._good.get(door.name, 0) + sum(judged is Said.WORKS for judged, _ in found)
         if not failures and not self._worth_telling(door.name, breaker, policy, now):
             return
         async with self._context.ledger.transaction() as tx:
             before = await channel_states.lock(tx, BreakerScope.CHANNEL, door.name)
             after = before
             if before.state not in _SHUT or any(one.row.id == before.canary_id for one in answers):
-                for failure in (*[None] * self._good[door.name], *failures):
-                    after = self._after(after, policy, now, failure)
+                for _ in range(self._good[door.name]):
+                    after = self._after(after, policy, now)
+                for failure, employer in failures:
+                    after = self._after(after, policy, now, failure, employer)
             await self._write(tx, door, before, after)
         self._good[door.name] = 0
         self._told_at[door.name] = now
@@ -175,7 +177,7 @@ class Doors:
     def _judged(self, answer: Answer, breaker: Breaker, policy: BreakerPolicy) -> Failure | Said:
         """The failure that this answer counts as, or what it says."""
         name, found = answer.door.name, said(answer.verdict, asked=answer.door.asks)
-        if found is Said.DOWN and isinstance(answer.verdict, Failure):
+        if found in {Said.DOWN, Said.TURNED_AWAY} and isinstance(answer.verdict, Failure):
             return answer.verdict
         if found is Said.WORKS:
             self._quiet[name] = 0
@@ -192,11 +194,19 @@ class Doors:
         self._quiet[name] = 0
         return silence(run)
 
-    def _after(self, breaker: Breaker, policy: BreakerPolicy, now: datetime, failure: Failure | None) -> Breaker:
+    def _after(
+        self,
+        breaker: Breaker,
+        policy: BreakerPolicy,
+        now: datetime,
+        failure: Failure | None = None,
+        employer: str | None = None,
+    ) -> Breaker:
         if failure is not None and failure.code == NOTHING_YET and breaker.state is BreakerState.CLOSED:
             # A long run of them has been counted already.
             return breakers.opened(breaker, policy, now, failure, self._context.spread())
-        return breakers.answered(breaker, policy, now, failure, self._context.spread())
+        alone = employer if failure is not None and is_turned_away(failure) else None
+        return breakers.answered(breaker, policy, now, failure, self._context.spread(), alone)
 
     def _worth_telling(self, name: str, breaker: Breaker, policy: BreakerPolicy, now: datetime) -> bool:
         """Whether answers of a door that works matter to anybody: not while nothing failed lately."""

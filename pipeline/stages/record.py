@@ -17,7 +17,7 @@ from pipeline.channels.contract import Reply, Sent
 from pipeline.ledger import artifacts, attempts, holds, lanes, lodgments, outcomes, payees, tokens
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.decisions import Decision, RetryPolicy, Tally, decide, decide_after_question, decide_poll
-from pipeline.lodgment.doors import is_down, parked_at
+from pipeline.lodgment.doors import is_down, is_turned_away, parked_at
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.holds import WAVE, WAVE_WITHIN, Hold, after_canary, reach_of
 from pipeline.lodgment.lodgment import AGENCY_DELAYED, OUTCOME_LATE, OUTCOME_MISSING, Attempt, Lodgment, Reason
@@ -183,7 +183,8 @@ class Record:
                 row = replace(row, agency_reference=None, envelope_id=None)
         else:
             decision, reason = decide(verdict, row.tally, policy, now, spread=spread), Reason.of(verdict)
-            shut = self._doors.shut(row) if decision.state is State.PARKED and is_down(verdict) else None
+            met_by_others = is_down(verdict) or is_turned_away(verdict)
+            shut = self._doors.shut(row) if decision.state is State.PARKED and met_by_others else None
             if shut is not None:
                 # It waits with the others, to be let through with them, and not for as long as it failed alone.
                 return parked_at(row, shut, now, self._context.timing.door_patience, decision.tally)

@@ -22,7 +22,7 @@ from pipeline.stages.turns import woken
 log = structlog.get_logger(__name__)
 
 _CANARIES = 50
-"""Among so many with the least slack the one goes first that has waited in vain the least often."""
+"""Of so many employers with the least slack the one's goes first that has waited in vain the least often."""
 _ON_THE_WAY = timedelta(seconds=3)
 _SHUT = frozenset({BreakerState.OPEN, BreakerState.PROBING})
 
@@ -84,8 +84,9 @@ class Reopen:
                 room = min(room, admission.count - self._let_in_step(door, after))
             waiting = await self._waiting(tx, door, shut, room)
             if after.state in _SHUT:
-                # Not the same one again and again: it could be the one that the agency stumbles over.
-                waiting = sorted(waiting[:_CANARIES], key=lambda row: row.tally.waits)[: admission.count]
+                # Not the same one again and again: it could be the one that the agency stumbles over, or its employer.
+                canaries = _one_of_each_employer(waiting)[:_CANARIES]
+                waiting = sorted(canaries, key=lambda row: row.tally.waits)[: admission.count]
             moved = await self._wake(tx, waiting)
             if moved and after.state in _SHUT:
                 after = replace(breakers.spent(after, policy, now, 1), canary_id=moved[0].id)
@@ -119,3 +120,11 @@ class Reopen:
         moves = [(row, woken(self._context, row)) for row in rows]
         won = await lodgments.move(tx, moves)
         return [after for _, after in moves if after.id in won]
+
+
+def _one_of_each_employer(rows: Sequence[Lodgment]) -> list[Lodgment]:
+    """The first of each, in the order of all."""
+    first: dict[str, Lodgment] = {}
+    for row in rows:
+        first.setdefault(row.party_abn, row)
+    return list(first.values())

@@ -206,8 +206,8 @@ def test_the_finest_known_subcode_is_what_operators_search_for() -> None:
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (401, FailureClass.OUR_CREDENTIAL),
-        (403, FailureClass.OUR_CREDENTIAL),
+        (401, FailureClass.UNAVAILABLE),
+        (403, FailureClass.UNAVAILABLE),
         (503, FailureClass.UNAVAILABLE),
         (504, FailureClass.UNKNOWN),
     ],
@@ -259,8 +259,8 @@ def test_a_soap_1_1_fault_is_understood() -> None:
         (302, FailureClass.UNAVAILABLE, "http.302"),
         (301, FailureClass.OUR_DOCUMENT, "http.301"),
         (400, FailureClass.OUR_DOCUMENT, "http.400"),
-        (401, FailureClass.OUR_CREDENTIAL, "http.401"),
-        (403, FailureClass.OUR_CREDENTIAL, "http.403"),
+        (401, FailureClass.UNAVAILABLE, "http.401"),
+        (403, FailureClass.UNAVAILABLE, "http.403"),
         (404, FailureClass.OUR_DOCUMENT, "http.404"),
         (408, FailureClass.UNKNOWN, "http.408"),
         (413, FailureClass.OUR_DOCUMENT, "http.413"),

@@ -304,7 +304,7 @@ def test_a_reply_cut_short_at_any_byte_is_never_an_outcome() -> None:
         (500, FailureClass.UNKNOWN),
         (413, FailureClass.OUR_DOCUMENT),
         (404, FailureClass.OUR_DOCUMENT),
-        (403, FailureClass.OUR_CREDENTIAL),
+        (403, FailureClass.UNAVAILABLE),
         (200, FailureClass.UNKNOWN),
     ],
 )

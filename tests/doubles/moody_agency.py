@@ -27,6 +27,8 @@ class MoodyAgency:
     seen: Counter[str] = field(default_factory=Counter)
     processed: Counter[str] = field(default_factory=Counter)
     asked_at: list[datetime] = field(default_factory=list)
+    turned_away: set[str] = field(default_factory=set)
+    """References that a firewall before the gateway answers with HTTP 403, whatever the agency's mood."""
 
     async def exchange(self, request: Request) -> Exchange:
         now = self.clock()
@@ -35,6 +37,8 @@ class MoodyAgency:
         assert found is not None
         reference = found[1].decode()
         self.seen[reference] += 1
+        if reference in self.turned_away:
+            return Exchange(now, now, now, 403, "text/html", b"<html>Request blocked</html>")
         match self.mood:
             case Failure():
                 return Exchange(now, now, failure=self.mood)

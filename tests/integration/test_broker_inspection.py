@@ -6,7 +6,7 @@ import pytest
 from kombu.connection import Connection
 from kombu.entity import Queue
 
-from pipeline.broker.inspection import broker_address, inspect
+from pipeline.broker.inspection import broker_address, inspect, ready
 from pipeline.broker.port import Exchange, Outgoing
 from pipeline.broker.rabbitmq import RabbitBroker
 from pipeline.broker.topology import Topology
@@ -34,6 +34,21 @@ async def test_looking_declares_nothing(amqp_url: str, topology: Topology) -> No
         view = await inspect(amqp_url, topology)
         assert set(view.absent) == everything(topology)
         assert view.depths == {}
+
+
+async def test_counting_what_is_ready_declares_nothing(amqp_url: str, topology: Topology) -> None:
+    assert await ready(amqp_url, topology) == dict.fromkeys(topology.queues())
+    assert set((await inspect(amqp_url, topology)).absent) == everything(topology)
+    await declared(amqp_url, topology, messages=3)
+    assert await ready(amqp_url, topology) == {name: 3 if name == Step.SEAL else 0 for name in topology.queues()}
+
+
+async def test_what_is_ready_is_counted_also_where_queues_are_declared_otherwise(
+    amqp_url: str, topology: Topology
+) -> None:
+    await declared(amqp_url, topology, messages=3)
+    other = dataclasses.replace(topology, delivery_limit=topology.delivery_limit + 1)
+    assert (await ready(amqp_url, other))[Step.SEAL] == 3
 
 
 async def test_a_broker_as_it_must_be_is_all_alike_and_keeps_its_messages(amqp_url: str, topology: Topology) -> None:

@@ -1,21 +1,25 @@
 """What `lodge status` shows, and how the screen shows anything, without a server."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
 
-from pipeline.interfaces.cli.breakers import Standing
+from pipeline.interfaces.cli.breakers import Standing as BreakerStanding
 from pipeline.interfaces.cli.screen import shown, span
 from pipeline.interfaces.cli.status import Overview, rendered
-from pipeline.ledger.backlog import Overdue
+from pipeline.ledger.backlog import Overdue, WaitingFor
+from pipeline.ledger.holds import Standing
 from pipeline.ledger.reports import StateCount
 from pipeline.ledger.sweeps import SweepNote
 from pipeline.ledger.watch import Near
 from pipeline.lodgment.breaker import Breaker, BreakerPolicy, BreakerScope, opened
 from pipeline.lodgment.deadlines import Nearness
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
+from pipeline.lodgment.holds import Hold, Reach
+from pipeline.lodgment.lodgment import Purpose
 from pipeline.lodgment.states import State
 from pipeline.lodgment.sweeping import SweepKind
 from tests.doubles.lodgments import fresh_id
@@ -78,7 +82,7 @@ def test_status_shows_for_an_hour_what_a_sweep_put_right() -> None:
 def test_status_says_whose_due_date_is_near_and_which_breaker_is_not_closed() -> None:
     near = Near("asic_bn", Nearness.LAST, 4, NOW.date(), fresh_id())
     broken = opened(Breaker(), BreakerPolicy(), NOW - timedelta(hours=1), AWAY, 0)
-    view = replace(QUIET, near=[near], breakers=[Standing(BreakerScope.STS, "https://sts.invalid", broken, 7)])
+    view = replace(QUIET, near=[near], breakers=[BreakerStanding(BreakerScope.STS, "https://sts.invalid", broken, 7)])
     said = " ".join(text_of(view).split())
     assert f"DUE: asic_bn: not final, and their due date is very near: 4, the first due {NOW.date()}" in said
     assert "Token service https://sts.invalid: BREAKER OPEN since" in said
@@ -90,10 +94,35 @@ def test_status_says_when_nothing_runs_here() -> None:
     assert "Nothing is running here" not in text_of(replace(QUIET, queues=None, at_work=True))
 
 
+@pytest.mark.parametrize(
+    ("code", "when"),
+    [
+        ("lane.turn", "after the one before"),
+        ("breaker.open", "when the door opens"),
+        ("token.requested", "with its token"),
+        ("http.503", "in 40 s"),
+    ],
+)
+def test_status_says_what_is_waited_for_and_not_when_the_scheduler_looks(code: str, when: str) -> None:
+    waits = WaitingFor(State.PARKED, code, Party.NOBODY, 3, NOW, NOW + timedelta(seconds=40), fresh_id())
+    assert re.search(rf"{re.escape(code)} .* {when}\s", text_of(replace(QUIET, reasons=[waits])))
+
+
+def test_status_gives_the_whole_command_that_tries_a_hold() -> None:
+    reach = Reach("sbr2_stp", Blast.EMPLOYER, "51824753556")
+    hold = Hold(fresh_id(), reach, "SBR.GEN.AUTH.006", "No.", Party.EMPLOYER, Purpose.SUBMIT, NOW)
+    told = text_of(replace(QUIET, holds=[Standing(hold, 12)]))
+    assert 'mended: lodge release --employer "51824753556" --reason "…"' in told
+
+
 def test_status_says_that_a_replay_waits_for_a_person() -> None:
     assert "Replays" not in text_of(QUIET)
     told = text_of(replace(QUIET, replays={"running": 2, "halted": 1}))
     assert "Replays: 1 halted, 2 running: `lodge replay list`." in told
+
+
+def test_status_says_which_queue_is_not_there() -> None:
+    assert re.search(r"seal +not there", text_of(replace(QUIET, queues={"receive": 3, "seal": None})))
 
 
 def test_status_says_when_the_broker_is_away() -> None:

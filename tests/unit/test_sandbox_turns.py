@@ -1,9 +1,13 @@
 """Whose turn it is for trouble."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
 
 import pytest
 
+from pipeline.sandbox.sbr2_scenarios import Sbr2Scenario
 from pipeline.sandbox.scenarios import FINAL, Delivery, Scenario, Script, Verdict, take_turn
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -33,3 +37,12 @@ def test_trouble_on_the_way_back_comes_after_processing(scenario: Scenario) -> N
 def test_a_delayed_lodgment_is_ready_when_its_time_has_come(seconds: float, verdict: Verdict) -> None:
     asked = NOW + timedelta(seconds=seconds)
     assert take_turn(Script(Scenario.DELAYED, seconds=2), 5, NOW, asked).verdict is verdict
+
+
+@pytest.mark.parametrize(("heading", "scenarios"), [("ASIC Business Names", Scenario), ("SBR2", Sbr2Scenario)])
+def test_every_scenario_is_documented(heading: str, scenarios: type[StrEnum]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
+    section = page[page.index(f"## {heading}\n") :].split("\n## ", 1)[0]
+    table = section[section.index("| scenario |") :].split("\n\n", 1)[0]
+    named = {name for line in table.splitlines()[2:] for name in re.findall(r"`([a-z-]+)`", line.split("|")[1])}
+    assert named == set(scenarios)

@@ -14,7 +14,7 @@ from pipeline.interfaces.cli.codes import tell_explained
 from pipeline.interfaces.cli.find import the_lodgment
 from pipeline.interfaces.cli.screen import print_json, shown, span, stderr, stdout, table, when, write_private
 from pipeline.interfaces.cli.session import now, reading, settings_of
-from pipeline.interfaces.cli.words import MEANING, WHO
+from pipeline.interfaces.cli.words import MEANING, WHO, release_of
 from pipeline.lodgment.errors import RefusedError
 from pipeline.lodgment.states import FINAL, NEXT_STEP, State
 
@@ -162,7 +162,7 @@ def _others(story: "Timeline") -> list[tuple[str, str]]:
     if story.hold is not None:
         hold, others = story.hold.hold, story.hold.held - 1
         lines.append(("hold", f"over {hold.reach.scope} {hold.reach.key} on {hold.reach.channel}; keeps {others} more"))
-        command = f'lodge release --{hold.reach.scope} "{hold.reach.key}" --reason "…"'
+        command = release_of(hold.reach)
         lines.append(("release", f"{command}: one goes first, the others follow when it is not refused"))
     if story.replacement is not None:
         lines.append(("replaces", _replaces(story.replacement)))

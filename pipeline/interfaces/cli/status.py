@@ -15,10 +15,12 @@ from pipeline.interfaces.cli.breakers import fields, line
 from pipeline.interfaces.cli.breakers import standing as breakers_standing
 from pipeline.interfaces.cli.screen import print_json, shown, span, stdout, table, when
 from pipeline.interfaces.cli.session import now, opened_ledger, settings_of, somebody_at_work
+from pipeline.interfaces.cli.words import release_of
 from pipeline.lodgment.breaker import BreakerState
 from pipeline.lodgment.deadlines import Nearness
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
 from pipeline.lodgment.holds import WAVE, WAVE_WITHIN
+from pipeline.lodgment.lodgment import BREAKER_OPEN, BREAKER_POLLS, LANE_TURN, TOKEN_REQUESTED
 from pipeline.lodgment.states import FINAL, State
 from pipeline.lodgment.sweeping import missing
 from pipeline.lodgment.watching import Lateness
@@ -40,7 +42,13 @@ _NEARNESS = {
     Nearness.LAST: "not final, and their due date is very near",
     Nearness.MISSED: "not final, and their due date is over",
 }
-_BROKER_PATIENCE = 5.0
+_AWAITED = {
+    BREAKER_OPEN: "when the door opens",
+    BREAKER_POLLS: "when the door opens",
+    LANE_TURN: "after the one before",
+    TOKEN_REQUESTED: "with its token",
+}
+_BROKER_PATIENCE = 8.0
 _EXAMPLES = 5
 _SHOWN = 10
 _LATENESS = {
@@ -56,7 +64,9 @@ _TOLD_FOR = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What `lodge status` knows. `queues` is None where no broker could be asked; `broker` says why."""
+    """What `lodge status` knows. `queues` is None where no broker could be asked, and `broker` says why; a queue that
+    is not there has None.
+    """
 
     environment: str
     at: datetime
@@ -73,7 +83,7 @@ class Overview:
     closedowns: "list[tuple[str, Closedown]]"
     replays: dict[str, int]
     quarantined: int
-    queues: dict[str, int] | None
+    queues: dict[str, int | None] | None
     broker: str
     at_work: bool | None
     sweeps: "Sequence[SweepNote]" = ()
@@ -177,22 +187,23 @@ def _closedowns(settings: "Settings", moment: datetime) -> "list[tuple[str, Clos
     )
 
 
-async def _queues(settings: "Settings") -> tuple[dict[str, int] | None, str]:
-    from pipeline.bootstrap import open_broker
+async def _queues(settings: "Settings") -> tuple[dict[str, int | None] | None, str]:
+    from pipeline.broker import inspection
+    from pipeline.broker.topology import Topology
 
     if settings.embedded:
         return None, "embedded: the queues live inside the process that runs"
-    broker = open_broker(settings)
-    try:
-        async with asyncio.timeout(_BROKER_PATIENCE):
-            await broker.open()
-            return await broker.depths(), "reached"
-    except TimeoutError:
-        return None, f"no answer within {_BROKER_PATIENCE:g} s; lodgments are safe in the ledger meanwhile"
-    except DependencyDownError as error:
-        return None, f"{error} [{error.code}]; lodgments are safe in the ledger meanwhile"
-    finally:
-        await broker.close()
+    topology = Topology(settings.namespace, settings.delivery_limit)
+    why = ""
+    for url in settings.broker_urls:
+        try:
+            async with asyncio.timeout(_BROKER_PATIENCE):
+                return await inspection.ready(url, topology), "reached"
+        except TimeoutError:
+            why = f"no answer within {_BROKER_PATIENCE:g} s"
+        except (DependencyDownError, ConfigurationError) as error:
+            why = f"{error} [{error.code}]"
+    return None, f"{why}; lodgments are safe in the ledger meanwhile"
 
 
 def rendered(view: Overview) -> RenderableType:
@@ -213,7 +224,8 @@ def rendered(view: Overview) -> RenderableType:
         rows = [(day.day, _days_left(day.day, view.at.date()), day.count) for day in view.due]
         parts += ["", table("Open lodgments with a due date", ("due", "days left", "count"), rows)]
     if view.queues is not None:
-        parts += ["", table("Messages waiting in queues", ("queue", "ready"), view.queues.items())]
+        rows = [(name, "not there" if count is None else count) for name, count in view.queues.items()]
+        parts += ["", table("Messages waiting in queues", ("queue", "ready"), rows)]
     return Group(*parts, "", *_lines(view))
 
 
@@ -250,7 +262,7 @@ def _holds(view: Overview) -> RenderableType:
             one.hold.who,
             one.held,
             span(view.at - one.hold.since),
-            "tried with one" if one.hold.canary_id is not None else f"lodge release --{one.hold.reach.scope}",
+            "tried with one" if one.hold.canary_id is not None else "by hand",
         )
         for one in view.holds
     ]
@@ -259,14 +271,22 @@ def _holds(view: Overview) -> RenderableType:
 
 
 def _goes_on(one: "WaitingFor", at: datetime) -> str:
+    """For whom another event is waited for, a time would be that at which the scheduler looks whether it was lost."""
     if one.next_at is None:
         return "by hand"
+    if one.state is State.PARKED and one.code in _AWAITED:
+        return _AWAITED[one.code]
     return f"in {span(one.next_at - at)}" if one.next_at > at else "now"
 
 
 def _lines(view: Overview) -> list[str]:
     held = [one for one in view.reasons if one.state is State.HELD]
     lines = [f"For example: lodge explain {one.example} ({shown(one.code)})" for one in held[:_EXAMPLES]]
+    lines += [
+        f"When the cause of {shown(one.hold.code)} is mended: {release_of(one.hold.reach)}"
+        for one in view.holds[:_EXAMPLES]
+        if one.hold.canary_id is None
+    ]
     if view.wave > WAVE:
         lines.append(
             f"WAVE: {view.wave} employers were refused within {span(WAVE_WITHIN)}. Look at our own software id and"

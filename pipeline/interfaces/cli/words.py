@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from pipeline.lodgment.failures import Party
+from pipeline.lodgment.holds import Reach
 from pipeline.lodgment.states import State
 
 MEANING: Mapping[State, str] = {
@@ -28,3 +29,8 @@ WHO: Mapping[Party, str] = {
     Party.OPERATOR: "the operator (you)",
     Party.AGENCY: "the agency",
 }
+
+
+def release_of(reach: Reach) -> str:
+    """The command that tries a hold with one lodgment, to be pasted."""
+    return f'lodge release --{reach.scope} "{reach.key}" --reason "…"'

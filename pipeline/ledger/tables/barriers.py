@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from pipeline.ledger.tables.columns import Id, Moment, metadata, quoted
+from pipeline.ledger.tables.columns import Id, Json, Moment, metadata, quoted
 from pipeline.lodgment.breaker import BreakerScope, BreakerState
 from pipeline.lodgment.failures import Blast
 from pipeline.lodgment.holds import HoldState
@@ -68,6 +68,7 @@ channel_state = sa.Table(
     sa.Column("allowance", sa.Double, nullable=False),
     sa.Column("allowed_at", Moment),
     sa.Column("canary_id", Id),
+    sa.Column("turned_away", Json, nullable=False, server_default=sa.text("'[]'")),
     sa.CheckConstraint(f"scope IN ({quoted(BreakerScope)})", "scope"),
     sa.CheckConstraint(f"state IN ({quoted(BreakerState)})", "state"),
 )

@@ -1,5 +1,7 @@
+import re
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -106,6 +108,13 @@ async def test_views_keep_their_columns_for_analysts(ledger: Ledger, view: str) 
     async with ledger.transaction(read_only=True) as tx:
         rows = await tx.connection.execute(sa.text(f"SELECT * FROM {view}"))  # noqa: S608  - a fixed name
     assert list(rows.keys()) == COLUMNS[view].split()
+
+
+def test_the_documented_views_are_those_of_the_ledger() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "views.md").read_text()
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| `")]
+    documented = {view.strip(" `"): re.findall(r"`(\w+)`", columns) for view, _, columns in rows}
+    assert documented == {view: columns.split() for view, columns in COLUMNS.items()}
 
 
 async def test_views_answer_who_was_rejected_under_which_rule(ledger: Ledger) -> None:

@@ -170,7 +170,7 @@ def test_a_time_that_is_past_or_absurd_is_not_waited_for(text: str) -> None:
 
 
 PAGES = (b"", b"<html><body>Sorry</body></html>", b'{"error":"down"}', b"\xff\xfe", b"<a><b></a>")
-AGAIN = {408, 429, 500, 502, 503, 504}
+AGAIN = {401, 403, 408, 429, 500, 502, 503, 504}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -20,6 +20,9 @@ SECOND = timedelta(seconds=1)
 DOWN = Failure(FailureClass.UNAVAILABLE, "http.503", "", "It is away.", Party.NOBODY, Blast.CHANNEL)
 
 
+TURNED_AWAY = replace(DOWN, code="http.403", blast=Blast.EMPLOYER)
+
+
 @pytest.mark.parametrize(
     ("verdict", "asked", "means"),
     [
@@ -34,6 +37,8 @@ DOWN = Failure(FailureClass.UNAVAILABLE, "http.503", "", "It is away.", Party.NO
         (replace(DOWN, kind=FailureClass.OUR_DOCUMENT, code="asic:FAULT.INVALIDXML"), False, Said.WORKS),
         (replace(DOWN, kind=FailureClass.STALE_TOKEN, code="wsse:FailedCheck"), False, Said.WORKS),
         (replace(DOWN, kind=FailureClass.THEIR_PERMISSION), False, Said.WORKS),
+        (TURNED_AWAY, False, Said.TURNED_AWAY),
+        (TURNED_AWAY, True, Said.TURNED_AWAY),
         (Outcome(Result.REJECTED, "x"), False, Said.WORKS),
         (Outcome(Result.DELAYED, "x"), False, Said.WORKS),
         (Outcome(Result.DELAYED, "x"), True, Said.QUIET),
@@ -75,6 +80,24 @@ def test_while_probed_only_the_canary_goes() -> None:
     probing = replace(opened(Breaker(), POLICY, NOW, DOWN, 0), state=BreakerState.PROBING, canary_id=canary.id)
     assert (bars(probing, canary), bars(probing, other)) == (False, True)
     assert bars(replace(probing, state=BreakerState.OPEN), canary)
+
+
+def test_an_employer_who_is_turned_away_counts_once_in_a_window() -> None:
+    breaker = Breaker()
+    for _ in range(POLICY.consecutive * 2):
+        breaker = answered(breaker, POLICY, NOW, TURNED_AWAY, 0, "one")
+    assert (breaker.state, breaker.consecutive, breaker.answers) == (BreakerState.CLOSED, 1, 1)
+    for number in range(1, POLICY.consecutive):
+        breaker = answered(breaker, POLICY, NOW, TURNED_AWAY, 0, f"other {number}")
+    assert (breaker.state, breaker.turned_away) == (BreakerState.OPEN, ())
+    again = answered(answered(Breaker(), POLICY, NOW, TURNED_AWAY, 0, "one"), POLICY, NOW, None, 0)
+    later = answered(again, POLICY, NOW + POLICY.window, TURNED_AWAY, 0, "one")
+    assert (later.consecutive, later.turned_away) == (1, ("one",))
+
+
+def test_whoever_is_turned_away_while_the_door_is_probed_keeps_it_closed() -> None:
+    probing = replace(opened(Breaker(), POLICY, NOW, TURNED_AWAY, 0), state=BreakerState.PROBING, canary_id=fresh_id())
+    assert answered(probing, POLICY, NOW, TURNED_AWAY, 0, "one").state is BreakerState.OPEN
 
 
 def ramping(spend: int) -> Breaker:
