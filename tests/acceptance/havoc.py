@@ -71,6 +71,8 @@ class Pusher:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.failure: BaseException | None = None
+        self.setbacks = 0
+        """How often the broker did not confirm."""
         self._thread.start()
 
     def push(self, jobs: Mapping[str, bytes]) -> None:
@@ -83,11 +85,6 @@ class Pusher:
         assert not self._thread.is_alive(), "the producer did not come to an end"
         if self.failure is not None:
             raise self.failure
-
-    @property
-    def busy(self) -> bool:
-        """Whether something was not confirmed yet."""
-        return self._thread.is_alive()
 
     def abandon(self) -> None:
         self._stopped.set()
@@ -108,6 +105,7 @@ class Pusher:
                 self._producer.push_many([jobs[job_id] for job_id in missing])
             except UnconfirmedError as error:
                 missing = error.job_ids
+                self.setbacks += 1
                 self._stopped.wait(0.5)
             else:
                 return
