@@ -107,6 +107,22 @@ async def test_acknowledges_what_was_signed_and_answers_a_pull_with_the_same_sig
     assert line.reference == message.info.message_id
 
 
+async def test_a_token_for_the_real_test_system_is_good_at_the_gateway_that_stands_in_for_it(
+    client: Sbr2Client, home: Home
+) -> None:
+    token = token_of(TokenService(home), client.credential, "https://test.sbr.gov.au/services")
+    assert isinstance((await replace(client, token=token).push(DOCUMENT)).unit, Receipt)
+
+
+@pytest.mark.parametrize("media_type", ["text/xml", "text/plain"])
+async def test_the_document_is_taken_as_text_and_as_xml(client: Sbr2Client, media_type: str) -> None:
+    message = push()
+    (part,) = message.parts
+    properties = tuple(replace(one, value=media_type) if one.name == "MimeType" else one for one in part.properties)
+    said = await client.push(DOCUMENT, replace(message, parts=(replace(part, properties=properties),)))
+    assert isinstance(said.unit, Receipt)
+
+
 Change = Callable[[UserMessage], UserMessage]
 
 
