@@ -4,19 +4,22 @@ Jakarta Mail packs and unpacks, Santuario verifies, WSS4J signs: none of them is
 `LODGE_TEST_SEALED_BODIES` says how many generated messages there are.
 """
 
+import base64
 import hashlib
 import os
 import re
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lxml import etree
 
 from pipeline.protocol.as4_signature import signed_envelope
-from pipeline.protocol.ebms3 import PullRequest, UserMessage
+from pipeline.protocol.credential import RsaKey
+from pipeline.protocol.ebms3 import PullRequest, Receipt, UserMessage
 from pipeline.protocol.gzip_stream import MEDIA_TYPE
 from pipeline.protocol.mime import read_package
 from pipeline.protocol.mime_writer import ROOT_CONTENT_TYPE, AttachmentHead, cid_url, multipart_related
@@ -28,9 +31,10 @@ from pipeline.sandbox.home import Home
 from pipeline.sandbox.sbr2 import Door
 from tests.doubles import as4
 from tests.doubles.asic import make_assertion, make_credential
+from tests.doubles.other_mshs import push_of_another_style
 from tests.doubles.pay_jobs import pay_run
 from tests.doubles.sbr2 import make_channel, prepared, sealed, taken
-from tests.doubles.sbr2_client import CONTENT_ID, Sbr2Client, gzipped, push
+from tests.doubles.sbr2_client import CONTENT_ID, Sbr2Client, fresh_id, gzipped, push
 from tests.doubles.stp import pay_event
 from tests.oracles.java_verifiers import As4
 from tests.oracles.python_verifiers import RSA_SHA256
@@ -137,7 +141,7 @@ def test_the_stack_refuses_what_was_altered(as4_stack: As4, part: bytes, other: 
 
 
 def test_the_stack_refuses_another_signer(as4_stack: As4) -> None:
-    other = make_credential().certificate_der
+    other = make_credential("Other").certificate_der
     assert "another certificate" in replace(posted(as4.push(), b"-"), certificate=other).judged(as4_stack).reason
 
 
@@ -149,15 +153,9 @@ def test_what_the_channel_puts_on_the_wire_is_verified(as4_stack: As4) -> None:
     ((_, content_type),) = make_channel().headers(lodgment)
     body = envelope.head + stored.content + envelope.tail
     token = next(parse(read_package(content_type, (body,)).root).iter(Ns.WSSE("BinarySecurityToken")))
-    verdict = as4_stack.take_apart(content_type, body, certificate_in(token))
+    verdict = as4_stack.take_apart(content_type, body, base64.b64decode(token.text or ""))
     assert covered(verdict) == COVERED
     assert list(verdict.facts("document").values()) == [sha256(document)]
-
-
-def certificate_in(token: etree._Element) -> bytes:
-    import base64
-
-    return base64.b64decode(token.text or "")
 
 
 async def test_a_receipt_repeats_the_digests_that_the_stack_computes(as4_stack: As4, client: Sbr2Client) -> None:
@@ -177,8 +175,26 @@ async def test_a_pulled_response_is_verified(as4_stack: As4, client: Sbr2Client,
     await client.push(pay_run("response"), message)
     reply = (await client.pull(message.info.message_id)).answer.reply
     agency = load_pem_x509_certificate(home.sbr2_certificate_file.read_bytes())
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     verdict = as4_stack.take_apart(reply.content_type, reply.body, agency.public_bytes(Encoding.DER))
     assert covered(verdict) == [Ns.EBMS3("Messaging"), Ns.SOAP("Body")]
     assert len(verdict.facts("attached")) == len(verdict.facts("document")) == 1
+
+
+@pytest.mark.parametrize("encoding", ["binary", "base64"])
+@pytest.mark.parametrize("content_id", ["payload@java", "a+b=c%20d@java"])
+async def test_a_push_of_the_other_stack_is_taken_and_its_receipt_satisfies_that_stack(
+    as4_stack: As4, client: Sbr2Client, encoding: str, content_id: str
+) -> None:
+    message_id, document = fresh_id(), pay_run(f"foreign-{encoding}-{len(content_id)}")
+    key = client.credential.private_key
+    assert isinstance(key, RsaKey)
+    envelope = push_of_another_style(message_id, client.token.assertion, quote(content_id))
+    certificate, attachment = client.credential.certificate_der, (content_id, gzipped(document))
+    message = as4_stack.compose(envelope, key.private, certificate, attachment, encoding)
+    assert "PrefixList" in message.body.decode("latin-1") or encoding == "base64"
+
+    said = await client.post_bytes(message.content_type, message.body, Door.PUSH)
+    assert isinstance(said.unit, Receipt), said
+    verdict = as4_stack.acknowledged(said.answer.reply.body, message.content_type, message.body, certificate)
+    assert len(verdict.facts("acknowledged")) == 4
+    assert isinstance((await client.pull(message_id)).unit, UserMessage)

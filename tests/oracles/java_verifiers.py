@@ -40,9 +40,9 @@ class _Process:
         assert into is not None
         assert out is not None
         into.write(len(fields).to_bytes(4, "big"))
-        for field in fields:
-            into.write(len(field).to_bytes(4, "big"))
-            into.write(field)
+        for one in fields:
+            into.write(len(one).to_bytes(4, "big"))
+            into.write(one)
         into.flush()
         text = _exactly(out, int.from_bytes(_exactly(out, 4), "big")).decode()
         verdict, *lines = text.splitlines()
@@ -108,7 +108,7 @@ class As4(_Process):
     def compose(
         self, envelope: bytes, key: RSAPrivateKey, certificate_der: bytes, attachment: tuple[str, bytes], encoding: str
     ) -> Composed:
-        """Sign and pack an envelope whose Security holds the assertion; `attachment` is a Content-ID and its content."""
+        """Sign and pack an envelope whose Security has the assertion; `attachment` is a Content-ID and its content."""
         own = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         content_id, content = attachment
         verdict = self.ask(b"compose", encoding.encode(), envelope, own, certificate_der, content_id.encode(), content)

@@ -3,6 +3,7 @@ import jakarta.mail.internet.MimeBodyPart;
 import jakarta.mail.internet.MimeMultipart;
 import jakarta.mail.util.ByteArrayDataSource;
 import java.io.ByteArrayOutputStream;
+import java.net.URLEncoder;
 import java.nio.charset.StandardCharsets;
 import java.security.KeyFactory;
 import java.security.KeyStore;
@@ -86,7 +87,7 @@ final class As4Composer {
     private static Reference attachment(String contentId, byte[] content) throws Exception {
         XMLSignatureFactory factory = XMLSignatureFactory.getInstance("DOM", "ApacheXMLDSig");
         return factory.newReference(
-            "cid:" + contentId,
+            "cid:" + URLEncoder.encode(contentId, StandardCharsets.US_ASCII),
             factory.newDigestMethod(DigestMethod.SHA256, null),
             List.of(factory.newTransform(AttachmentTransform.URI, (TransformParameterSpec) null)),
             null,
