@@ -29,14 +29,15 @@ _ROLES: Mapping[str | None, str] = {
     "http://ato.gov.au/PartyIdType/WPN": _BUSINESS,
     "http://ato.gov.au/PartyIdType/TAN": _AGENT,
 }
-_PART: Mapping[str, str | None] = {
-    "PartID": None,
-    "MimeType": "text/xml",
-    "CompressionType": GZIP,
-    "DocumentName": "PAYEVNT",
-    "DocumentType": None,
+_PART: Mapping[str, frozenset[str]] = {
+    "PartID": frozenset(),
+    "MimeType": frozenset({"text/xml", "text/plain"}),
+    "CompressionType": frozenset({GZIP}),
+    "DocumentName": frozenset({"PAYEVNT"}),
+    "DocumentType": frozenset(),
 }
-"""The properties that the attachment must have, and their value where only one will do."""
+"""The properties that the attachment must have, and the values that will do where not any will. Clients write both
+media types: a document of delimited records is text that holds XML, and no XML itself."""
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
@@ -126,11 +127,12 @@ def _attached(admitted: Admitted, message: UserMessage) -> Iterator[bytes]:
     except Ebms3Error as error:
         raise RefusedError("EBMS:0007", f"{error.code}: {error}") from error
     given = {one.name: one.value for one in payload.part.properties}
-    for name, value in _PART.items():
+    for name, values in _PART.items():
         if not given.get(name):
             raise _missing(f"Attachment-{name}")
-        if value is not None and given[name] != value:
-            raise RefusedError("EBMS:0004", f"CMN.ATO.EBMS.001: FieldId Attachment-{name} must be {value}")
+        if values and given[name] not in values:
+            text = f"CMN.ATO.EBMS.001: FieldId Attachment-{name} must be {' or '.join(sorted(values))}"
+            raise RefusedError("EBMS:0004", text)
     return payload.document(DOCUMENT_LIMIT)
 
 

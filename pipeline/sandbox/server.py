@@ -34,6 +34,7 @@ from pipeline.sandbox.soap import Reply, fault
 from pipeline.sandbox.sts import LEGACY_STS_PATH, STS_PATH, TokenService, scripted_fault
 from pipeline.sandbox.sts_record import Record
 from pipeline.sandbox.sts_script import Variant
+from pipeline.sandbox.sts_wsdl import sts_wsdl
 from pipeline.sandbox.trouble import ServiceName, Trouble, Weather
 
 _STS_ROUTES = tuple(
@@ -145,8 +146,10 @@ class Sandbox:
             return scripted_fault(trouble.event, trouble.shape, trouble.status, now, back)
         return self._sts.answer(body, path, now, trouble.variant)
 
-    async def _describe_sts(self, _request: web.Request) -> web.Response:
-        """Whoever asks whether the service is there gets a page, as from the real one; there is no WSDL to be had."""
+    async def _describe_sts(self, request: web.Request) -> web.Response:
+        """The WSDL for whoever asks for it; a page, as from the real one, for who only looks whether it is there."""
+        if _asks_for_wsdl(request):
+            return web.Response(body=sts_wsdl(self.url + request.path), content_type="text/xml")
         return web.Response(text="<html><body>SYNTHETIC MAS-ST</body></html>", content_type="text/html")
 
     async def _lodge(self, request: web.Request) -> web.StreamResponse:
@@ -184,7 +187,7 @@ class Sandbox:
 
     async def _describe(self, request: web.Request) -> web.Response:
         service = next((one for one in SERVICES if one.path == request.path), None)
-        if service is None or "wsdl" not in {name.casefold() for name in request.query}:
+        if service is None or not _asks_for_wsdl(request):
             raise web.HTTPNotFound
         return web.Response(body=wsdl(service, self.url + service.path), content_type="text/xml")
 
@@ -209,6 +212,10 @@ class Sandbox:
 
     async def _health(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "synthetic": True})
+
+
+def _asks_for_wsdl(request: web.Request) -> bool:
+    return "wsdl" in {name.casefold() for name in request.query}
 
 
 def serve(home: Path, host: str, port: int, trouble: Trouble | None = None) -> None:

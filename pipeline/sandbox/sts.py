@@ -30,15 +30,15 @@ LEGACY_STS_PATH = "/R3.0/S007v1.2/service.svc"
 """The only door at which SHA-1 is taken, and nothing else is."""
 REQUEST_LIMIT = 100 * 1024
 """Bytes (service definition, 4.1.1)."""
-RELYING_PARTIES = (
-    APPLIES_TO,
-    SBR2_APPLIES_TO,
-    "https://m2m.uat.asic.gov.au",
-    "https://test.sbr.gov.au/services",
-    "https://3pt.portal.usi.gov.au/service",
-)
-"""Whom tokens are given for, by the beginning of their address: the sandbox's own gateways, and the test systems that
-clients of the real service name. The latter's tokens are for the eyes of the sandbox's ASIC gateway."""
+RELYING_PARTIES: Mapping[str, str] = {
+    APPLIES_TO: APPLIES_TO,
+    SBR2_APPLIES_TO: SBR2_APPLIES_TO,
+    "https://m2m.uat.asic.gov.au": APPLIES_TO,
+    "https://test.sbr.gov.au/services": SBR2_APPLIES_TO,
+    "https://3pt.portal.usi.gov.au/service": APPLIES_TO,
+}
+"""Whom tokens are given for, by the beginning of their address, and which of the sandbox's gateways reads them: clients
+of the real service name its test systems, and must be able to go on to the gateway that stands in for one."""
 
 _RSTR_FINAL = Ns.WST.value + "/RSTRC/IssueFinal"
 _ANONYMOUS = Ns.WSA.value + "/anonymous"
@@ -98,8 +98,7 @@ class TokenService:
             expires_at=request.expires_at,
             proof_key=nonce if request.entropy is None else p_sha1(request.entropy, nonce, size),
         )
-        issuer = self._issuers.get(audience, self._issuers[APPLIES_TO])
-        assertion_id, encrypted = issuer.issue(grant, saml11=request.token_type is TokenProfile.SAML11)
+        assertion_id, encrypted = self._issuers[audience].issue(grant, saml11=request.token_type is TokenProfile.SAML11)
         parts = _parts(request, grant, assertion_id, encrypted, nonce)
         response = response_of(parts, variant)
         if request.context is not None:
@@ -122,11 +121,11 @@ _FAULT = Ns.WSA.value + "/soap/fault"
 
 
 def _audience(applies_to: str) -> str:
-    """The relying party's own address. What follows it in the request is a service of the same party (4.1.2.4)."""
+    """The gateway's own address. What follows a relying party's in the request is a service of it (4.1.2.4)."""
     wanted = applies_to.casefold()
-    for known in RELYING_PARTIES:
+    for known, gateway in RELYING_PARTIES.items():
         if wanted == known or wanted.startswith(f"{known}/"):
-            return known
+            return gateway
     raise event_fault(Event.RELYING_PARTY)
 
 

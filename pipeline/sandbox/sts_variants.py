@@ -6,6 +6,7 @@ from typing import cast
 from lxml import etree
 
 from pipeline.protocol.namespaces import Ns
+from pipeline.protocol.xml import canonical, local_name
 from pipeline.sandbox.soap import node
 from pipeline.sandbox.sts_script import Variant
 
@@ -59,11 +60,20 @@ def response_of(parts: Mapping[str, etree._Element], variant: Variant) -> etree.
 
 def rewritten(document: bytes, variant: Variant) -> bytes:
     """The envelope with the variant's prefixes; no value in a response without fault is a QName."""
+    root = etree.fromstring(document)
     if variant not in {Variant.NUMBERED, Variant.DEFAULTED}:
-        return document
-    root = _renamed(etree.fromstring(document), variant)
-    written: bytes = etree.tostring(root, encoding="utf-8", xml_declaration=True)
+        return _with_token_whole(document, root)
+    written: bytes = etree.tostring(_renamed(root, variant), encoding="utf-8", xml_declaration=True)
     return written
+
+
+def _with_token_whole(document: bytes, root: etree._Element) -> bytes:
+    """The token with all declarations of its own, as the real service writes it: there are clients that cut it out."""
+    token = next(root.iter(Ns.WST("RequestedSecurityToken")))[0]
+    name = f"{token.prefix}:{local_name(token)}".encode()
+    before, _, rest = document.partition(b"<" + name)
+    _, _, after = rest.partition(b"</" + name + b">")
+    return before + canonical(token) + after
 
 
 def _renamed(source: etree._Element, variant: Variant, parent: etree._Element | None = None) -> etree._Element:

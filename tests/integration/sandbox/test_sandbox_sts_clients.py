@@ -138,6 +138,35 @@ async def test_whoever_looks_whether_the_service_is_there_gets_an_answer(client:
     assert (await client.get(path)).status == 200
 
 
+@pytest.mark.parametrize("query", ["wsdl", "WSDL", "singleWsdl&wsdl"])
+async def test_a_soap_library_that_starts_from_a_wsdl_finds_the_service_in_it(
+    client: SandboxClient, query: str
+) -> None:
+    answer = await client.get(f"{STS_PATH}?{query}")
+    assert answer.status == 200
+    found = [one.get("location") for one in answer.root.iter("{http://schemas.xmlsoap.org/wsdl/soap12/}address")]
+    assert found == [client.sandbox.sts_url]
+    wsdl = "{http://schemas.xmlsoap.org/wsdl/}"
+    names = {kind: [one.get("name") for one in answer.root.iter(wsdl + kind)] for kind in ("binding", "portType")}
+    # What the port leads to must be there, or a library finds no operation.
+    port, binding = next(answer.root.iter(wsdl + "port")), next(answer.root.iter(wsdl + "binding"))
+    assert [port.get("binding")] == [f"tns:{name}" for name in names["binding"]]
+    assert [binding.get("type")] == [f"tns:{name}" for name in names["portType"]]
+
+
+@pytest.mark.parametrize("variant", [Variant.RECORDED, Variant.SPECIFIED, Variant.SPARSE])
+async def test_a_client_may_cut_the_token_out_as_text(client: SandboxClient, variant: Variant) -> None:
+    client.sandbox.script(Trouble(service="sts", variant=variant))
+    kind = BY_NAME["julia"]
+    ask = _ask(client, kind)
+    answer = await _send(client, kind, ask)
+    start, end = b"<saml2:EncryptedAssertion", b"</saml2:EncryptedAssertion>"
+    cut = answer.body[answer.body.index(start) : answer.body.index(end) + len(end)]
+    assert etree.tostring(etree.fromstring(cut), method="c14n") == etree.tostring(
+        etree.fromstring(_token(kind, ask, answer).assertion), method="c14n"
+    )
+
+
 async def test_the_file_name_may_be_written_either_way(client: SandboxClient) -> None:
     kind = BY_NAME["php"]
     ask = _ask(client, kind)
