@@ -104,7 +104,7 @@ async def remove(tx: Tx, ids: Collection[UUID]) -> None:
 
 async def in_hands_until(tx: Tx) -> datetime | None:
     """When nobody has any of them in hand any more, if nobody takes one meanwhile."""
-    return (await tx.connection.execute(sa.select(sa.func.max(waiting_job.c.taken_until)).where(_taken()))).scalar_one()
+    return (await tx.connection.scalars(_in_hands())).one()
 
 
 async def standing(tx: Tx, limit: int) -> list[WaitingSender]:
@@ -168,6 +168,11 @@ def _taking(dialect: Dialect) -> sa.Update:
 @cache
 def _remove(dialect: Dialect) -> sa.Delete:
     return sa.delete(waiting_job).where(among(dialect, waiting_job.c.id))
+
+
+@cache
+def _in_hands() -> sa.Select[tuple[datetime | None]]:
+    return sa.select(sa.func.max(waiting_job.c.taken_until)).where(_taken())
 
 
 @cache

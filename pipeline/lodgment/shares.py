@@ -27,8 +27,8 @@ class SharePolicy:
     whoever lodges one stands behind them, and enough to keep every worker's batches full."""
 
     def cost(self, size: int) -> timedelta:
-        """What a job of `size` bytes, its document included, costs."""
-        return self.each * (1 + size / _SIZE)
+        """What a job of `size` bytes costs, its document included: as much again for each 256 KiB."""
+        return self.each * (1 + size // _SIZE)
 
 
 UNSHARED = SharePolicy(burst=timedelta(days=36_500))

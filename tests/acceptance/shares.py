@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 from pipeline.broker.producer import Producer
 from tests.acceptance.havoc import Crew
@@ -20,6 +21,9 @@ from tests.acceptance.long_run import set_up
 from tests.doubles.jobs import job
 from tests.services.pipeline_processes import until
 
+PATIENT: dict[str, Any] = {"agency_timeout": 120, "stuck_after": "PT10M", "in_flight": "64"}
+"""Nothing is repeated because the machine is busy, and the line is here: the sandbox answers one after the other, and
+more requests under way would only wait there instead, where nobody can order them."""
 _PATIENCE = 3600.0
 
 
@@ -48,7 +52,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=0, help="seconds between two of them; 0: all at once")
     arguments = parser.parse_args()
     with ExitStack() as stack:
-        crew = set_up(Path(tempfile.mkdtemp(prefix="lodge-shares-")), stack)
+        crew = set_up(Path(tempfile.mkdtemp(prefix="lodge-shares-")), stack, **PATIENT)
         push(crew, "warm", 200, bureau=False)
         await_final(crew, "warm", 200)
         alone = small_ones(crew, "alone", arguments.employers, arguments.every)

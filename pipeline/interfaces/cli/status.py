@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.ledger.lanes import Blocked
     from pipeline.ledger.reports import StateCount
     from pipeline.ledger.sweeps import SweepNote
+    from pipeline.ledger.waiting_jobs import WaitingSender
     from pipeline.ledger.watch import Late, Near
     from pipeline.lodgment.decisions import Closedown
     from pipeline.settings import Settings
@@ -62,6 +63,7 @@ class Overview:
     at: datetime
     states: "list[StateCount]"
     reasons: "list[WaitingFor]"
+    jobs: "list[WaitingSender]"
     due: "list[DueDay]"
     overdue: "Overdue"
     holds: "list[StandingHold]"
@@ -121,7 +123,18 @@ def _watch(console: Console, settings: "Settings", days: int, due_within: int) -
 
 async def look(settings: "Settings", days: int, due_within: int) -> Overview:
     """Ask the ledger, and the broker if there is one to ask."""
-    from pipeline.ledger import backlog, holds, identity, lanes, quarantine, replays, reports, sweeps, watch
+    from pipeline.ledger import (
+        backlog,
+        holds,
+        identity,
+        lanes,
+        quarantine,
+        replays,
+        reports,
+        sweeps,
+        waiting_jobs,
+        watch,
+    )
     from pipeline.lodgment.deadlines import DeadlinePolicy
 
     moment = now()
@@ -129,6 +142,7 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
     async with opened_ledger(settings) as ledger, ledger.transaction(read_only=True) as tx:
         states = await reports.state_counts(tx, moment - timedelta(days=days))
         reasons = await backlog.reasons(tx)
+        jobs = await waiting_jobs.standing(tx, _SHOWN)
         due = await backlog.due_days(tx, moment.date() + timedelta(days=due_within))
         overdue = await backlog.overdue(tx, moment - _LATE)
         standing = await holds.standing(tx, _SHOWN)
@@ -147,6 +161,7 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         at=moment,
         states=states,
         reasons=reasons,
+        jobs=jobs,
         due=due,
         overdue=overdue,
         holds=standing,
@@ -200,6 +215,10 @@ def rendered(view: Overview) -> RenderableType:
     parts: list[RenderableType] = [_states(view)]
     if view.reasons:
         parts += ["", _reasons(view)]
+    if view.jobs:
+        rows_of_jobs = [(one.sender_id, one.count, span(view.at - one.oldest)) for one in view.jobs]
+        title = "Not taken in yet: jobs that wait for their sender's turn"
+        parts += ["", table(title, ("sender", "jobs", "oldest"), rows_of_jobs)]
     if view.holds:
         parts += ["", _holds(view)]
     if view.lanes:
