@@ -58,7 +58,7 @@ def set_up(folder: Path, stack: ExitStack, agency_timeout: float = 4, **settings
         server.start()
     servers = Servers(rabbit.url, postgres.url, "long-run")
     site = Site(folder, servers, agency_timeout=agency_timeout)
-    site.environment.update({f"LODGE_{name.upper()}": value for name, value in settings.items()})
+    site.set(**settings)
     stack.callback(site.close)
     site.start_sandbox()
     crew = Crew(site, servers, rabbit, postgres)

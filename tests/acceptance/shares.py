@@ -56,23 +56,25 @@ def main() -> None:
         push(crew, "warm", 200, bureau=False)
         await_final(crew, "warm", 200)
         alone = small_ones(crew, "alone", arguments.employers, arguments.every)
-        _say(f"{arguments.employers} small employers alone: {alone.told()}")
+        say(f"{arguments.employers} small employers alone: {alone.told()}")
         for name, bureau in (("control", False), ("bureau", True)):
             started = time.monotonic()
             push(crew, name, arguments.lodgments, bureau=bureau)
             found = small_ones(crew, f"small-{name}", arguments.employers, arguments.every)
             await_final(crew, name, arguments.lodgments)
             rate = (arguments.lodgments + arguments.employers) / (time.monotonic() - started)
-            _say(f"beside a batch of {arguments.lodgments} ({name}): {found.told()}; in all {rate:.0f} lodgments/s")
-            _say(f"  times alone: median {found.median / alone.median:.2f}, p99 {found.p99 / alone.p99:.2f}")
+            say(f"beside a batch of {arguments.lodgments} ({name}): {found.told()}; in all {rate:.0f} lodgments/s")
+            say(f"  times alone: median {found.median / alone.median:.2f}, p99 {found.p99 / alone.p99:.2f}")
+
+
+def names(name: str, size: int) -> list[str]:
+    """So many job ids."""
+    return [f"{name}-{number:06}" for number in range(size)]
 
 
 def push(crew: Crew, name: str, size: int, *, bureau: bool) -> None:
     """Lodgments of one sender, or each of a sender of its own."""
-    jobs = [
-        job(f"{name}-{number:06}", sender={"id": name if bureau else f"{name}-{number}", "type": "REGA"})
-        for number in range(size)
-    ]
+    jobs = [job(one, sender={"id": name if bureau else one, "type": "REGA"}) for one in names(name, size)]
     with Producer([crew.servers.broker_url], crew.servers.namespace) as producer:
         producer.push_many(jobs)
 
@@ -81,8 +83,7 @@ def small_ones(crew: Crew, name: str, size: int, every: float = 0) -> Waits:
     """Push one lodgment for each of so many employers, and see how long each waits."""
     pushed: dict[str, datetime] = {}
     with Producer([crew.servers.broker_url], crew.servers.namespace) as producer:
-        for number in range(size):
-            job_id = f"{name}-{number:06}"
+        for job_id in names(name, size):
             pushed[job_id] = datetime.now(UTC)
             producer.push_many([job(job_id, sender={"id": job_id, "type": "REGA"})])
             time.sleep(every)
@@ -97,7 +98,8 @@ def await_final(crew: Crew, name: str, size: int) -> None:
     until(f"{name} is final", lambda: crew.site.query(query) == [(size,)], _PATIENCE)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line at once."""
     print(text, flush=True)  # noqa: T201  - a command's output
 
 
