@@ -311,7 +311,8 @@ def _lines(view: Overview) -> list[str]:
         late = span(view.at - view.overdue.since)
         lines.append(f"LATE: {view.overdue.count} should have gone on up to {late} ago: is a scheduler running?")
     lines += _sweep_lines(view)
-    if view.at_work is False and any(one.state not in FINAL | {State.HELD} for one in view.states):
+    open_ = any(one.state not in FINAL | {State.HELD} for one in view.states)
+    if view.at_work is False and (open_ or view.jobs):
         lines.append("Nothing is running here: `lodge run` goes on with what is open.")
     if view.queues is None and view.at_work is None:
         lines.append(f"BROKER: {view.broker}.")
