@@ -22,7 +22,7 @@ class SharePolicy:
     each: timedelta = timedelta(milliseconds=200)
     burst: timedelta = timedelta(seconds=10)
     """Fifty small jobs are taken in at once, whatever else is under way, and five more each second."""
-    room: int = 200
+    room: int = 80
     """So many lodgments may be under way before jobs beyond a share wait: few beside what workers do in a second, since
     whoever lodges one stands behind them, and enough to keep every worker's batches full."""
 

@@ -26,8 +26,8 @@ _IN_HAND = timedelta(seconds=30)
 _LOOK_EVERY = 0.1
 _LOOK_WHEN_EMPTY = 1.0
 """Seconds between looks; jobs that this process lets wait are seen at once."""
-_LEAST, _LEAST_EVERY = 5, 1.0
-"""So many are given out in so many seconds when there is no room: everybody's turn comes, however busy others are."""
+_LEAST_EVERY = 1.0
+"""One is given out in so many seconds when there is no room: everybody's turn comes, however busy others are."""
 _BYTES = 4 * 1024 * 1024
 """Of a batch, and one job beyond: behind a large document nobody else's small one waits in the same hand."""
 
@@ -97,7 +97,7 @@ class WaitingRoom:
             return 0
         if room >= most // 4:  # fewer would make small batches, which cost more each
             return room
-        return _LEAST if time.monotonic() - self._given_out_at >= _LEAST_EVERY else 0
+        return 1 if time.monotonic() - self._given_out_at >= _LEAST_EVERY else 0
 
     async def _next(self, limit: int) -> list[WaitingJob]:
         if limit == 0:

@@ -21,7 +21,7 @@ from tests.acceptance.long_run import set_up
 from tests.doubles.jobs import job
 from tests.services.pipeline_processes import until
 
-PATIENT: dict[str, Any] = {"agency_timeout": 120, "stuck_after": "PT10M", "in_flight": "64"}
+PATIENT: dict[str, Any] = {"agency_timeout": 120, "stuck_after": "PT10M", "in_flight": "32"}
 """Nothing is repeated because the machine is busy, and the line is here: the sandbox answers one after the other, and
 more requests under way would only wait there instead, where nobody can order them."""
 _PATIENCE = 3600.0
