@@ -6,7 +6,6 @@ published, and a process that dies in between leaves it to the next.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -26,8 +25,8 @@ _IN_HAND = timedelta(seconds=30)
 _LOOK_EVERY = 0.1
 _LOOK_WHEN_EMPTY = 1.0
 """Seconds between looks; jobs that this process lets wait are seen at once."""
-_LEAST_EVERY = 1.0
-"""One is given out in so many seconds when there is no room: everybody's turn comes, however busy others are."""
+_LEAST_EVERY = timedelta(seconds=1)
+"""One is given out so often when there is no room: everybody's turn comes, however busy others are."""
 _BYTES = 4 * 1024 * 1024
 """Of a batch, and one job beyond: behind a large document nobody else's small one waits in the same hand."""
 
@@ -41,7 +40,7 @@ class WaitingRoom:
         self._in_hand: set[UUID] = set()
         self._closed = False
         self._not_before: datetime | None = None
-        self._given_out_at = 0.0
+        self._given_out_at: datetime | None = None
 
     async def opened(self) -> "WaitingRoom":
         """Ready to be taken from.
@@ -93,11 +92,13 @@ class WaitingRoom:
             if not await waiting_jobs.any_waits(tx):
                 return None
             room = most - await lodgments.under_way(tx, most)
-        if self._not_before is not None and self._context.clock() < self._not_before:
+        now = self._context.clock()
+        if self._not_before is not None and now < self._not_before:
             return 0
         if room >= most // 4:  # fewer would make small batches, which cost more each
             return room
-        return 1 if time.monotonic() - self._given_out_at >= _LEAST_EVERY else 0
+        waited_long = self._given_out_at is None or abs(now - self._given_out_at) >= _LEAST_EVERY
+        return 1 if waited_long else 0
 
     async def _next(self, limit: int) -> list[WaitingJob]:
         if limit == 0:
@@ -107,7 +108,7 @@ class WaitingRoom:
             jobs = await waiting_jobs.take(tx, now, now + _IN_HAND, limit, _BYTES)
             # Before the commit: a take that is cancelled while it commits has them too.
             self._in_hand.update(one.id for one in jobs)
-        self._given_out_at = time.monotonic()
+        self._given_out_at = now
         return jobs
 
 

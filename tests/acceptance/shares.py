@@ -6,6 +6,7 @@ the same batch is by as many senders as it has lodgments, so that nobody is beyo
 """
 
 import argparse
+import os
 import tempfile
 import time
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from benchmarks.cpu import cpu_seconds
 from pipeline.broker.producer import Producer
 from tests.acceptance.havoc import Crew
 from tests.acceptance.long_run import set_up
@@ -58,12 +60,14 @@ def main() -> None:
         alone = small_ones(crew, "alone", arguments.employers, arguments.every)
         say(f"{arguments.employers} small employers alone: {alone.told()}")
         for name, bureau in (("control", False), ("bureau", True)):
-            started = time.monotonic()
+            started, used = time.monotonic(), cpu_seconds(os.getpid())
             push(crew, name, arguments.lodgments, bureau=bureau)
             found = small_ones(crew, f"small-{name}", arguments.employers, arguments.every)
             await_final(crew, name, arguments.lodgments)
-            rate = (arguments.lodgments + arguments.employers) / (time.monotonic() - started)
-            say(f"beside a batch of {arguments.lodgments} ({name}): {found.told()}; in all {rate:.0f} lodgments/s")
+            size = arguments.lodgments + arguments.employers
+            rate, each = size / (time.monotonic() - started), (cpu_seconds(os.getpid()) - used) / size
+            say(f"beside a batch of {arguments.lodgments} ({name}): {found.told()}")
+            say(f"  in all {rate:.0f} lodgments/s, {each * 1e6:.0f} µs of CPU each, agency and servers included")
             say(f"  times alone: median {found.median / alone.median:.2f}, p99 {found.p99 / alone.p99:.2f}")
 
 
