@@ -3,13 +3,17 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
 import sqlalchemy as sa
 
-from pipeline.ledger import lodgments, shares, waiting_jobs
+from pipeline.interfaces.cli.find import the_lodgment
+from pipeline.ledger import lodgments, recovery, shares, waiting_jobs
 from pipeline.ledger.lodgment_rows import NewLodgment
+from pipeline.ledger.recovery import KnownJobs
 from pipeline.ledger.tables import waiting_job
 from pipeline.ledger.waiting_jobs import WaitingJob
-from pipeline.lodgment.shares import Line
+from pipeline.lodgment.errors import RefusedError
+from pipeline.lodgment.shares import SHARE_TURN, Line
 from pipeline.lodgment.states import State
 from tests.doubles.lodgments import NOW, a_lodgment, fresh_id
 from tests.doubles.plans import noted, pages
@@ -75,6 +79,16 @@ async def test_whose_jobs_wait_is_told_the_most_first(ledger: "Ledger") -> None:
             ("BUREAU", 3),
             ("MIDDLE", 1),
         ]
+
+
+async def test_who_asks_for_a_job_that_waits_is_told_that_it_does(ledger: "Ledger") -> None:
+    async with ledger.transaction() as tx:
+        await waiting_jobs.add(tx, [waiting(1)])
+        with pytest.raises(RefusedError) as refusal:
+            await the_lodgment(tx, "BUREAU-1")
+        assert refusal.value.code == SHARE_TURN
+        found = await recovery.known(tx, ["BUREAU-1", "never"])
+        assert found == KnownJobs({SHARE_TURN: 1}, [], ["never"])
 
 
 async def test_only_what_is_on_its_way_counts_as_under_way(ledger: "Ledger") -> None:
