@@ -1,7 +1,5 @@
 """The intake worker: takes jobs from producers, a fair share of each sender's at a time."""
 
-import asyncio
-
 from pipeline.bootstrap import Parts
 from pipeline.gateway.documents import LARGEST, DocumentStore
 from pipeline.profiles import payroll_product
@@ -13,12 +11,11 @@ from pipeline.stages.waiting_room import WaitingRoom
 
 def activities(parts: Parts) -> list[Activity]:
     documents = DocumentStore(parts.settings.payload_roots, LARGEST)
-    wake = asyncio.Event()
     receive = Receive(parts.context, documents, parts.environment.credential, payroll_product(parts.settings))
-    room = WaitingRoom(parts.context, wake)
+    room = WaitingRoom(parts.context)
     # One batch after the other: of two at a time the later could be stored first, and its lane go out in that order.
     pace = Pace(batch=parts.settings.batch, overlap=1)
     return [
-        Runner(Admit(parts.context, receive, wake), parts.broker, pace, parts.metrics),
+        Runner(Admit(parts.context, receive, room), parts.broker, pace, parts.metrics),
         Runner(receive, parts.broker, pace, parts.metrics, room.opened),
     ]

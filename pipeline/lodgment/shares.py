@@ -23,8 +23,9 @@ class SharePolicy:
     burst: timedelta = timedelta(seconds=10)
     """Fifty small jobs are taken in at once, whatever else is under way, and five more each second."""
     room: int = 80
-    """So many lodgments may be under way before jobs beyond a share wait: few beside what workers do in a second, since
-    whoever lodges one stands behind them, and enough to keep every worker's batches full."""
+    """So many lodgments may be under way before jobs beyond a share wait: whoever lodges one stands behind them."""
+    room_alone: int = 400
+    """So many while nobody else lodges: full batches cost the workers less."""
 
     def cost(self, size: int) -> timedelta:
         """What a job of `size` bytes costs, its document included: as much again for each 256 KiB."""

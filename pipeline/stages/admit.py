@@ -3,7 +3,6 @@
 It comes before anything costly: of a job that waits, only the sender and the size are looked at.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -16,6 +15,7 @@ from pipeline.ledger.waiting_jobs import WaitingJob
 from pipeline.lodgment.shares import Admission, Asked, admit, needs_room
 from pipeline.lodgment.states import Step
 from pipeline.stages.contract import Context, Settled, Stage
+from pipeline.stages.waiting_room import WaitingRoom
 
 log = structlog.get_logger(__name__)
 
@@ -26,20 +26,21 @@ _NOBODY = ""
 
 
 class Admit:
-    """The intake's use case for jobs that come. `receive` takes in what goes at once; `wake` is set when some wait."""
+    """The intake's use case for jobs that come. `receive` takes in what goes at once, the rest waits in `room`."""
 
     step = Step.RECEIVE
 
-    def __init__(self, context: Context, receive: Stage, wake: asyncio.Event) -> None:
+    def __init__(self, context: Context, receive: Stage, room: WaitingRoom) -> None:
         self._context = context
         self._receive = receive
-        self._wake = wake
+        self._room = room
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
         seen = [_looked_at(delivery) for delivery in batch]
         admission = await self._decide([asked for asked, _ in seen])
         at_once = [delivery for delivery, tag in zip(batch, admission.tags, strict=True) if tag is None]
         if at_once:
+            self._room.passed_by()
             async for settled in self._receive.handle(at_once):
                 yield settled
         # Only now: a batch that has to be handled again must not find its own later jobs waiting before its first.
@@ -52,7 +53,7 @@ class Admit:
         if waiting:
             async with self._context.ledger.transaction() as tx:
                 await waiting_jobs.add(tx, [job for _, job in waiting])
-            self._wake.set()
+            self._room.filled()
             log.info("admit.waiting", jobs=len(waiting), senders=len({job.sender_id for _, job in waiting}))
             yield Settled(tuple(delivery for delivery, _ in waiting))
 

@@ -31,16 +31,21 @@ _BYTES = 4 * 1024 * 1024
 """Of a batch, and one job beyond: behind a large document nobody else's small one waits in the same hand."""
 
 
-class WaitingRoom:
-    """What waits, as the intake's runner takes it. `wake` ends its pauses."""
+_ALONE_AFTER = timedelta(seconds=2)
+"""When nobody else's job came for so long, those who wait have the pipeline to themselves."""
 
-    def __init__(self, context: Context, wake: asyncio.Event) -> None:
+
+class WaitingRoom:
+    """What waits, as the intake's runner takes it."""
+
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._wake = wake
+        self._wake = asyncio.Event()
         self._in_hand: set[UUID] = set()
         self._closed = False
         self._not_before: datetime | None = None
         self._given_out_at: datetime | None = None
+        self._others_at: datetime | None = None
 
     async def opened(self) -> "WaitingRoom":
         """Ready to be taken from.
@@ -50,6 +55,14 @@ class WaitingRoom:
         async with self._context.ledger.transaction(read_only=True) as tx:
             self._not_before = await waiting_jobs.in_hands_until(tx)
         return self
+
+    def passed_by(self) -> None:
+        """Somebody's jobs were taken in at once."""
+        self._others_at = self._context.clock()
+
+    def filled(self) -> None:
+        """There are more who wait."""
+        self._wake.set()
 
     async def take(self, limit: int, linger: float) -> list[Delivery]:  # noqa: ARG002  - what waits need not be waited for
         """The next of the line, at most `limit`; empty once closed."""
@@ -87,18 +100,25 @@ class WaitingRoom:
 
     async def _room(self) -> int | None:
         """How many may be taken in now; None when nobody waits."""
-        most = self._context.shares.room
+        now = self._context.clock()
+        most = self._most(now)
         async with self._context.ledger.transaction(read_only=True) as tx:
             if not await waiting_jobs.any_waits(tx):
                 return None
             room = most - await lodgments.under_way(tx, most)
-        now = self._context.clock()
         if self._not_before is not None and now < self._not_before:
             return 0
         if room >= most // 4:  # fewer would make small batches, which cost more each
             return room
         waited_long = self._given_out_at is None or abs(now - self._given_out_at) >= _LEAST_EVERY
         return 1 if waited_long else 0
+
+    def _most(self, now: datetime) -> int:
+        """How many may be under way now."""
+        if self._others_at is None:
+            self._others_at = now
+        alone = abs(now - self._others_at) >= _ALONE_AFTER
+        return self._context.shares.room_alone if alone else self._context.shares.room
 
     async def _next(self, limit: int) -> list[WaitingJob]:
         if limit == 0:

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from pipeline.broker.port import Outgoing
     from tests.integration.stages.conftest import Bench
 
-POLICY = SharePolicy(each=timedelta(seconds=1), burst=timedelta(seconds=10.5), room=16)
+POLICY = SharePolicy(each=timedelta(seconds=1), burst=timedelta(seconds=10.5), room=16, room_alone=26)
 IN_HAND = timedelta(seconds=30)
+ALONE_AFTER = timedelta(seconds=2)
+LEAST_EVERY = timedelta(seconds=1)
 
 
 def context(bench: "Bench") -> Context:
@@ -40,6 +42,10 @@ def context(bench: "Bench") -> Context:
 
 def receive(bench: "Bench") -> Receive:
     return Receive(context(bench), DocumentStore((), 50_000_000), "")
+
+
+def door(bench: "Bench") -> Admit:
+    return Admit(context(bench), receive(bench), WaitingRoom(context(bench)))
 
 
 def jobs_of(sender: str, *job_ids: str) -> list[Delivery]:
@@ -51,7 +57,7 @@ def many(name: str, number: int) -> list[str]:
 
 
 async def come(bench: "Bench", sender: str, *job_ids: str) -> "list[Outgoing]":
-    return await drive(Admit(context(bench), receive(bench), asyncio.Event()), jobs_of(sender, *job_ids))
+    return await drive(door(bench), jobs_of(sender, *job_ids))
 
 
 async def taken_in(bench: "Bench", *job_ids: str) -> list[Lodgment]:
@@ -102,13 +108,13 @@ async def test_beyond_burst_and_room_a_senders_jobs_wait_and_others_go_at_once(b
 async def test_nothing_is_done_with_a_job_that_waits(bench: "Bench") -> None:
     await come(bench, "BUREAU", *many("many", 20))
     broken = pushed(json.dumps({"job_id": "broken", "sender": {"id": "BUREAU"}}).encode())
-    assert await drive(Admit(context(bench), receive(bench), asyncio.Event()), broken) == []
+    assert await drive(door(bench), broken) == []
     assert await still_waiting(bench, "broken") == {"broken"}
 
 
 async def test_jobs_that_do_not_say_whose_they_are_share_what_one_sender_has(bench: "Bench") -> None:
     batch = pushed(*(b"{}", b"not JSON", b'{"sender": {"id": "a\\u0000b"}}', b"[" * 100_000) * 5)
-    told = await drive(Admit(context(bench), receive(bench), asyncio.Event()), batch)
+    told = await drive(door(bench), batch)
     assert len([message for message in told if json.loads(message.body)["event"] == "refused"]) == 16
 
 
@@ -116,7 +122,7 @@ async def test_who_waits_is_taken_by_turns_whoever_came_first(bench: "Bench") ->
     await come(bench, "BUREAU", *many("many", 36))
     await come(bench, "MIDDLE", *many("some", 13))
     await move_on(bench, await taken_in(bench, *many("many", 36), *many("some", 13)))
-    room = await WaitingRoom(context(bench), asyncio.Event()).opened()
+    room = await WaitingRoom(context(bench)).opened()
     taken = ids(await soon(room, 7))
     # The line stood at the bureau's first when the other came, ten small jobs of which went at once.
     assert [name for name in taken if name.startswith("some")] == []
@@ -128,7 +134,7 @@ async def test_who_waits_is_taken_by_turns_whoever_came_first(bench: "Bench") ->
 async def test_there_is_room_again_once_enough_have_gone_on(bench: "Bench") -> None:
     await come(bench, "BUREAU", *many("many", 36))
     rows = await taken_in(bench, *many("many", 16))
-    room = await WaitingRoom(context(bench), asyncio.Event()).opened()
+    room = await WaitingRoom(context(bench)).opened()
     await soon(room, 100)  # however little room there is, a few go now and then
     await move_on(bench, rows[:3])
     assert await nothing_comes(room)
@@ -138,21 +144,32 @@ async def test_there_is_room_again_once_enough_have_gone_on(bench: "Bench") -> N
 
 async def test_with_no_room_at_all_turns_come_all_the_same(bench: "Bench") -> None:
     await come(bench, "BUREAU", *many("many", 36))
-    room = await WaitingRoom(context(bench), asyncio.Event()).opened()
+    room = await WaitingRoom(context(bench)).opened()
     assert ids(await soon(room, 100)) == many("many", 36)[16:17]
+
+
+async def test_those_who_wait_have_more_room_while_nobody_else_lodges(bench: "Bench") -> None:
+    await come(bench, "BUREAU", *many("many", 36))
+    room = await WaitingRoom(context(bench)).opened()
+    assert len(await soon(room, 100)) == 1
+    bench.now += ALONE_AFTER
+    assert len(await soon(room, 100)) == 10
+    room.passed_by()
+    bench.now += LEAST_EVERY
+    assert len(await soon(room, 100)) == 1
 
 
 async def test_what_was_taken_in_waits_no_more_and_what_was_given_back_comes_again_first(bench: "Bench") -> None:
     names = many("many", 36)
     await come(bench, "BUREAU", *names)
     await move_on(bench, await taken_in(bench, *names))
-    first = await WaitingRoom(context(bench), asyncio.Event()).opened()
+    first = await WaitingRoom(context(bench)).opened()
     taken = await soon(first, 4)
     await first.ack(taken[:2])
     await first.close()
     assert await soon(first, 4) == []
     assert await still_waiting(bench, *names) == set(names[18:])
-    second = await WaitingRoom(context(bench), asyncio.Event()).opened()
+    second = await WaitingRoom(context(bench)).opened()
     assert ids(await soon(second, 3)) == names[18:21]
 
 
@@ -160,9 +177,9 @@ async def test_what_a_dead_process_has_in_hand_is_not_overtaken(bench: "Bench") 
     names = many("many", 36)
     await come(bench, "BUREAU", *names)
     await move_on(bench, await taken_in(bench, *names))
-    dead = await WaitingRoom(context(bench), asyncio.Event()).opened()
+    dead = await WaitingRoom(context(bench)).opened()
     assert ids(await soon(dead, 4)) == names[16:20]
-    heir = await WaitingRoom(context(bench), asyncio.Event()).opened()
+    heir = await WaitingRoom(context(bench)).opened()
     assert await nothing_comes(heir)
     bench.now += IN_HAND
     assert ids(await soon(heir, 6)) == names[16:22]
@@ -171,7 +188,7 @@ async def test_what_a_dead_process_has_in_hand_is_not_overtaken(bench: "Bench") 
 async def test_two_intakes_never_have_the_same_job_in_hand(bench: "Bench") -> None:
     await come(bench, "BUREAU", *many("many", 36))
     await move_on(bench, await taken_in(bench, *many("many", 36)))
-    one, other = [await WaitingRoom(context(bench), asyncio.Event()).opened() for _ in range(2)]
+    one, other = [await WaitingRoom(context(bench)).opened() for _ in range(2)]
     assert set(ids(await soon(one, 5))).isdisjoint(ids(await soon(other, 5)))
 
 
@@ -182,9 +199,9 @@ async def test_a_large_document_waits_alone_in_a_hand(bench: "Bench") -> None:
         *pushed(job("large", sender={"id": "BUREAU", "type": "REGA"}, payload=big)),
         *jobs_of("BUREAU", "after"),
     ]
-    await drive(Admit(context(bench), receive(bench), asyncio.Event()), batch)
+    await drive(door(bench), batch)
     await move_on(bench, await taken_in(bench, *many("many", 18)))
-    room = await WaitingRoom(context(bench), asyncio.Event()).opened()
+    room = await WaitingRoom(context(bench)).opened()
     assert ids(await soon(room, 10)) == ["many-16", "many-17", "large"]
     assert ids(await soon(room, 10)) == ["after"]
 
@@ -195,7 +212,7 @@ async def test_a_damaged_job_is_refused_and_stops_nobody(bench: "Bench") -> None
     async with bench.ledger.transaction() as tx:
         damage = sa.update(waiting_job).where(waiting_job.c.job_id == "many-16").values(body=b"damaged")
         await tx.connection.execute(damage)
-    room = await WaitingRoom(context(bench), asyncio.Event()).opened()
+    room = await WaitingRoom(context(bench)).opened()
     taken = await soon(room, 10)
     assert [one.body == b"" for one in taken] == [True, False]
     told = await drive(receive(bench), taken)
@@ -215,9 +232,9 @@ async def test_a_batch_that_is_handled_again_keeps_its_order(bench: "Bench") -> 
     names = many("many", 20)
     batch = jobs_of("BUREAU", *names)
     with pytest.raises(DependencyDownError):
-        await drive(Admit(context(bench), Failing(), asyncio.Event()), batch)
+        await drive(Admit(context(bench), Failing(), WaitingRoom(context(bench))), batch)
     assert await still_waiting(bench, *names) == set()
-    await drive(Admit(context(bench), receive(bench), asyncio.Event()), batch)
+    await drive(door(bench), batch)
     gone = await taken_in(bench, *names)
     assert [row.job_id for row in gone] == names[: len(gone)]
     assert await still_waiting(bench, *names) == set(names[len(gone) :])
