@@ -45,8 +45,18 @@ class Pace:
     """Seconds between tries while the ledger or the broker is down."""
 
 
+class Feed(Protocol):
+    """What a runner takes deliveries from, as `Subscription` says of each: a queue, or something that serves as one."""
+
+    async def take(self, limit: int, linger: float) -> list[Delivery]: ...
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 class Runner:
-    """One stage at work on its queue until told to stop."""
+    """One stage at work until told to stop."""
 
     def __init__(
         self,
@@ -56,14 +66,19 @@ class Runner:
         metrics: Metrics,
         *,
         queue: str | None = None,
+        feed: Callable[[], Awaitable[Feed]] | None = None,
         after: "Runner | None" = None,
     ) -> None:
-        """`queue` is the stage's own unless given. Batches begin when `after` has none in hand, or a second later."""
+        """It works on what `feed` opens, or else on `queue`, which is the stage's own unless given.
+
+        Batches begin when `after` has none in hand, or a second later.
+        """
         self._stage = stage
         self._broker = broker
         self._pace = pace
         self._metrics = metrics
         self._queue = queue or stage.step
+        self._feed = feed or self._subscribe
         self._after = after
         self._at_work = 0
         self._idle = asyncio.Event()
@@ -76,7 +91,7 @@ class Runner:
 
     async def run(self) -> None:
         try:
-            subscription = await self._insist(self._subscribe)
+            subscription = await self._insist(self._feed)
         except DependencyDownError:
             return  # told to stop before there was a broker to consume from
         free = asyncio.Semaphore(self._pace.overlap)
@@ -115,7 +130,7 @@ class Runner:
                 self._idle.set()
             free.release()
 
-    async def _next(self, subscription: Subscription, stopped: "asyncio.Task[bool]") -> list[Delivery]:
+    async def _next(self, subscription: Feed, stopped: "asyncio.Task[bool]") -> list[Delivery]:
         """The next batch, or nothing when it is time to stop; what a cancelled take held goes back to the queue."""
         take = asyncio.create_task(subscription.take(self._pace.batch, self._pace.linger))
         await asyncio.wait({take, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -125,7 +140,7 @@ class Runner:
         await asyncio.gather(take, return_exceptions=True)
         return []
 
-    async def _work(self, subscription: Subscription, batch: Sequence[Delivery]) -> None:
+    async def _work(self, subscription: Feed, batch: Sequence[Delivery]) -> None:
         """Handle until everything is settled: wait out what is down, halve what fails, quarantine the last one."""
         waiting = list(batch)
         seconds = self._pace.first_pause
@@ -147,7 +162,7 @@ class Runner:
                 with contextlib.suppress(DependencyDownError):
                     await self._quarantine(subscription, waiting.pop(), error)
 
-    async def _handle(self, subscription: Subscription, waiting: list[Delivery]) -> None:
+    async def _handle(self, subscription: Feed, waiting: list[Delivery]) -> None:
         """Let the stage work to its end, also without a broker: ending it would cut off requests that are under way."""
         unpublished: DependencyDownError | None = None
         with self._metrics.handling(self._stage.step, len(waiting)):
@@ -164,7 +179,7 @@ class Runner:
         if unpublished is not None:
             raise unpublished
 
-    async def _quarantine(self, subscription: Subscription, delivery: Delivery, error: Exception) -> None:
+    async def _quarantine(self, subscription: Feed, delivery: Delivery, error: Exception) -> None:
         """Keep the poison with its reason. Published before it is acked: a crash between the two only repeats it."""
         code = error.code if isinstance(error, PipelineError) else f"defect.{type(error).__name__}"
         log.error("runner.poison", step=self._stage.step, code=code, message=delivery.message_id, exc_info=error)

@@ -11,7 +11,7 @@ import structlog
 
 from pipeline.bootstrap import Parts, opened
 from pipeline.expiry_watch import ExpiryWatch
-from pipeline.ledger import lodgments, tokens
+from pipeline.ledger import lodgments, tokens, waiting_jobs
 from pipeline.lodgment.errors import DependencyDownError
 from pipeline.runner import Activity, Periodic, pause
 from pipeline.settings import Settings
@@ -115,5 +115,6 @@ async def _take_over(parts: Parts) -> None:
     """Put what is not final back on the queues: the embedded broker forgot it, and nobody else has it."""
     async with parts.ledger.transaction() as tx:
         await tokens.free(tx)
+        await waiting_jobs.give_all_back(tx)
         woken = await lodgments.wake_everything(tx, parts.context.clock())
     log.info("worker.recovered", lodgments=woken)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pipeline.bootstrap import Parts
 from pipeline.broker.port import Outgoing, later
 from pipeline.broker.topology import STEPS
-from pipeline.ledger import partitions, replays, shares
+from pipeline.ledger import partitions, replays
 from pipeline.lodgment.states import NEXT_STEP, Step
 from pipeline.policies import replay_policy
 from pipeline.runner import Activity, Pace, Periodic, Runner
@@ -17,8 +17,6 @@ from pipeline.stages.sweep import Sweep
 from pipeline.stages.watch import Watch
 
 SWEEP_BATCH = 500
-ROOM = 200
-"""So many lodgments may stand in the queues of the steps before one that waits for its turn is called."""
 DOOR_ROOM = 500
 """So many may stand in those queues before more are let through an agency's door: the order of slack is kept in the
 ledger, and lost in a queue."""
@@ -68,7 +66,6 @@ def activities(parts: Parts) -> list[Activity]:
 
     return [
         Periodic("sweep", sweep, parts.settings.sweep_every.total_seconds(), parts.metrics),
-        _calling_forward(parts, reschedule),
         _sweeping_stuck(parts),
         _reopening(parts),
         _replaying(parts),
@@ -82,23 +79,6 @@ async def _room(parts: Parts, most: int, *besides: str) -> int:
     """How many more messages may stand in the queues of the steps, and in those `besides` them, where `most` may."""
     depths = await parts.broker.depths()
     return most - sum(depths.get(name, 0) for name in (*NEXT_STEP.values(), *besides))
-
-
-def _calling_forward(parts: Parts, reschedule: Reschedule) -> Periodic:
-    called = _Sender(parts)
-
-    async def call_forward() -> bool:
-        if not called.behind:
-            async with parts.ledger.transaction(read_only=True) as tx:
-                if not await shares.any_waits(tx):
-                    return False
-        room = await _room(parts, ROOM)
-        if room <= 0:
-            return False
-        # What was called may be in hand already: then there is room for more at once.
-        return await called.send(lambda: reschedule.call_forward(room)) >= min(room, SWEEP_BATCH)
-
-    return Periodic("shares", call_forward, parts.settings.sweep_every.total_seconds(), parts.metrics)
 
 
 def _sweeping_stuck(parts: Parts) -> Periodic:

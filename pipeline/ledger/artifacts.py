@@ -13,10 +13,9 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Row
 
-from pipeline.ledger.batch import Dialect, among, encode
+from pipeline.ledger.batch import Dialect, among, as_arrays, encode, insert_arrays
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import ArtifactKind, artifact
 from pipeline.ledger.vault import HEADER_BYTES, Vault
@@ -25,7 +24,6 @@ from pipeline.lodgment.errors import RefusedError
 _CODEC = "zlib+vault"
 _LEVEL = 1  # XML shrinks to a quarter; higher levels cost three times the CPU for a few percent
 _LENGTH_BYTES = 4
-_NAMES = tuple(artifact.c.keys())
 AT_ONCE = 64 * 1024 * 1024
 """Bytes of documents that a batch may hold in memory, and one document beyond."""
 _LARGE = 256 * 1024
@@ -142,8 +140,7 @@ async def _store(tx: Tx, rows: list[dict[str, object]]) -> None:
     if tx.dialect is Dialect.SQLITE:
         await tx.connection.execute(_insert(), rows)
     else:
-        columns = {name: [row[name] for row in rows] for name in _NAMES}
-        await tx.connection.execute(_insert_arrays(), columns)
+        await tx.connection.execute(_insert_arrays(), as_arrays(rows))
 
 
 @cache
@@ -159,10 +156,7 @@ def _insert() -> sa.Insert:
 
 @cache
 def _insert_arrays() -> sa.Insert:
-    """All rows in one statement, with an array for each column: JSON would have to carry the documents as text."""
-    arrays = [sa.bindparam(column.name, type_=postgresql.ARRAY(column.type)) for column in artifact.c]
-    rows = sa.func.unnest(*arrays).table_valued(*_NAMES, name="batch").render_derived()
-    return sa.insert(artifact).from_select(_NAMES, sa.select(*rows.c))
+    return insert_arrays(artifact)
 
 
 @cache

@@ -54,6 +54,19 @@ def insert_batch(dialect: Dialect, table: sa.Table, unique: str) -> sa.Insert:
     return insert(table).from_select(table.c.keys(), source).on_conflict_do_nothing(index_elements=[unique])
 
 
+def insert_arrays(table: sa.Table) -> sa.Insert:
+    """Insert rows with an array for each column, on PostgreSQL: JSON would have to carry documents as text."""
+    names = tuple(table.c.keys())
+    arrays = [sa.bindparam(column.name, type_=postgresql.ARRAY(column.type)) for column in table.c]
+    rows = sa.func.unnest(*arrays).table_valued(*names, name="batch").render_derived()
+    return sa.insert(table).from_select(names, sa.select(*rows.c))
+
+
+def as_arrays(rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+    """What `insert_arrays` takes for these rows, of which there is one at least."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
 def among(dialect: Dialect, column: sa.ColumnElement[object]) -> sa.ColumnElement[bool]:
     """Whether `column` is one of the keys in bind parameter `keys`."""
     keys = sa.bindparam("keys", type_=sa.Text)

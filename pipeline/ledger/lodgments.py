@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pipeline.ledger.batch import Dialect, among, encode, insert_batch, recordset, storable
 from pipeline.ledger.lodgment_rows import CHANGING, COLUMNS, NewLodgment, changing, lodgment_of, new_row
 from pipeline.ledger.session import Tx
-from pipeline.ledger.tables import NOT_YET_WARM, WAITING_FOR_TOKEN, lodgment
+from pipeline.ledger.tables import NOT_YET_WARM, UNDER_WAY, WAITING_FOR_TOKEN, lodgment
 from pipeline.lodgment.lodgment import NOT_BEFORE, Lodgment
 from pipeline.lodgment.references import TokenKeyHash
 from pipeline.lodgment.states import State
@@ -117,6 +117,11 @@ async def note_token_keys(tx: Tx, keys: Mapping[UUID, TokenKeyHash]) -> None:
 async def postpone(tx: Tx, ids: Collection[UUID], until: datetime) -> None:
     """Look at these again at `until`; where they are does not change. Final and held ones sleep on."""
     await tx.connection.execute(_postpone(tx.dialect), {"keys": encode(ids), "until": until})
+
+
+async def under_way(tx: Tx, most: int) -> int:
+    """How many are on their way to the agency and have not begun to be sent; counted up to `most`."""
+    return int((await tx.connection.execute(_under_way(), {"most": most})).scalar_one())
 
 
 async def wake_everything(tx: Tx, now: datetime) -> int:
@@ -258,6 +263,12 @@ def _note_token_keys(dialect: Dialect) -> sa.Executable:
 def _postpone(dialect: Dialect) -> sa.Executable:
     until = sa.bindparam("until", type_=lodgment.c.due_at.type)
     return sa.update(lodgment).values(due_at=until).where(among(dialect, lodgment.c.id), lodgment.c.due_at.is_not(None))
+
+
+@cache
+def _under_way() -> sa.Select[Any]:
+    some = sa.select(lodgment.c.id).where(UNDER_WAY).limit(sa.bindparam("most", type_=sa.Integer)).subquery()
+    return sa.select(sa.func.count()).select_from(some)
 
 
 @cache

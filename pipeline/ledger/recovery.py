@@ -9,11 +9,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from pipeline.ledger import waiting_jobs
 from pipeline.ledger.batch import Dialect, among, encode
 from pipeline.ledger.lodgment_rows import COLUMNS, lodgment_of
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import HELD, attempt, lodgment, quarantine
 from pipeline.lodgment.lodgment import Lodgment
+from pipeline.lodgment.shares import SHARE_TURN
 from pipeline.lodgment.states import NEXT_STEP, State
 
 _STEPS = sorted(NEXT_STEP)
@@ -33,7 +35,7 @@ class OpenState:
 @dataclass(frozen=True, slots=True)
 class KnownJobs:
     """What the ledger says to a list of job ids. A refused job is in quarantine: pushed again as it is, it is refused
-    again.
+    again. What waits for its sender's turn is in `states` under the reason's code.
     """
 
     states: dict[str, int]
@@ -77,7 +79,10 @@ async def known(tx: Tx, job_ids: Sequence[str]) -> KnownJobs:
     states: dict[str, int] = {}
     for state in found.values():
         states[state] = states.get(state, 0) + 1
-    missing = [one for one in job_ids if one not in found]
+    waiting = await waiting_jobs.known(tx, [one for one in job_ids if one not in found])
+    if waiting:
+        states[SHARE_TURN] = len(waiting)
+    missing = [one for one in job_ids if one not in found and one not in waiting]
     return KnownJobs(states, [one for one in missing if one in refused], [one for one in missing if one not in refused])
 
 

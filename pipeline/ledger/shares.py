@@ -1,4 +1,4 @@
-"""Each sender's virtual time, and whoever is parked for a turn."""
+"""Each sender's virtual time."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,10 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from pipeline.ledger.batch import Dialect, among, encode, recordset
-from pipeline.ledger.lodgment_rows import COLUMNS, lodgment_of
 from pipeline.ledger.session import Tx
-from pipeline.ledger.tables import WAITING_FOR_SHARE, lodgment, sender_share
-from pipeline.lodgment.lodgment import Lodgment
+from pipeline.ledger.tables import sender_share
 
 
 async def lock(tx: Tx, senders: Mapping[str, datetime]) -> dict[str, datetime]:
@@ -35,16 +33,6 @@ async def write(tx: Tx, senders: Mapping[str, datetime]) -> None:
     await tx.connection.execute(_write(tx.dialect), {"batch": encode(rows)})
 
 
-async def any_waits(tx: Tx) -> bool:
-    """Whether anybody is parked for a turn."""
-    return (await tx.connection.execute(_any())).first() is not None
-
-
-async def next_turns(tx: Tx, limit: int) -> list[Lodgment]:
-    """Who is parked for a turn, the earliest first; locked on PostgreSQL, without what another scheduler has."""
-    return [lodgment_of(row) for row in await tx.connection.execute(_next(), {"limit": limit})]
-
-
 @cache
 def _add(dialect: Dialect) -> sa.Executable:
     rows = recordset(dialect, tuple(sender_share.c))
@@ -64,19 +52,3 @@ def _write(dialect: Dialect) -> sa.Executable:
     rows = recordset(dialect, tuple(sender_share.c))
     changed = {"virtual_at": rows.c.virtual_at}
     return sa.update(sender_share).values(changed).where(sender_share.c.sender_id == rows.c.sender_id)
-
-
-@cache
-def _any() -> sa.Executable:
-    return sa.select(lodgment.c.id).where(WAITING_FOR_SHARE, lodgment.c.due_at.is_not(None)).limit(1)
-
-
-@cache
-def _next() -> sa.Executable:
-    return (
-        sa.select(*COLUMNS)
-        .where(WAITING_FOR_SHARE, lodgment.c.due_at.is_not(None))
-        .order_by(lodgment.c.due_at)
-        .limit(sa.bindparam("limit", type_=sa.Integer))
-        .with_for_update(skip_locked=True)
-    )

@@ -1,53 +1,93 @@
-"""Fair shares: how long a sender's lodgments wait so that its thousands do not stand before everybody else's few.
+"""Fair shares: whose jobs are taken in at once, and in which order the others wait, so that one sender's thousands do
+not stand before everybody else's few.
 
-Each sender has a virtual time, the generic cell rate algorithm's theoretical arrival time: every lodgment moves it on
-by what it costs. What lies within the burst goes at once; what lies beyond gets a turn of its own, and is called
-earlier when the pipeline has room, the earliest turn first.
+Start-time fair queueing over senders (Goyal, Vin and Cheng, 1996): each job that waits has a tag on one virtual time
+line, and the lowest tag goes first. A sender's tags are apart by what its jobs cost; a sender that comes anew begins
+where the line stands. So those who wait take turns, whatever each of them brought and used before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pipeline.lodgment.lodgment import Reason
-
 SHARE_TURN = "share.turn"
-"""Parked until its sender's turn, or until there is room."""
+"""Waits because its sender has many under way, and others have turns between them."""
 _SIZE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class SharePolicy:
-    """What every sender may have. `each` is the time that a small lodgment moves its sender's virtual time on."""
+    """What every sender may have. `each` is how far a small job moves its sender's virtual time on."""
 
     each: timedelta = timedelta(milliseconds=200)
-    burst: timedelta = timedelta(minutes=20)
-    """Six thousand small lodgments: a turn costs a move more, which an ordinary batch should not pay."""
+    burst: timedelta = timedelta(seconds=10)
+    """Fifty small jobs are taken in at once, whatever else is under way, and five more each second."""
+    room: int = 80
+    """So many lodgments may be under way before jobs beyond a share wait: whoever lodges one stands behind them."""
+    room_alone: int = 400
+    """So many while nobody else lodges: full batches cost the workers less."""
 
     def cost(self, size: int) -> timedelta:
-        """What a lodgment of `size` bytes, as it is sent, costs."""
-        return self.each * (1 + size / _SIZE)
+        """What a job of `size` bytes costs, its document included: as much again for each 256 KiB."""
+        return self.each * (1 + size // _SIZE)
+
+
+UNSHARED = SharePolicy(burst=timedelta(days=36_500))
+"""Everything is taken in at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
-    """When each of a sender's lodgments goes, and the sender's virtual time after them."""
+class Asked:
+    """A job as far as its share depends on it."""
 
-    at: tuple[datetime, ...]
-    virtual: datetime
-
-
-def turns(virtual: datetime | None, sizes: Sequence[int], policy: SharePolicy, now: datetime) -> Turns:
-    """The turns of lodgments of these sizes, in order; a turn that is not after `now` is no waiting at all."""
-    time = now if virtual is None else max(virtual, now)
-    at = []
-    for size in sizes:
-        time += policy.cost(size)
-        at.append(max(now, time - policy.burst))
-    return Turns(tuple(at), time)
+    sender: str
+    size: int
 
 
-WAITS = Reason(
-    SHARE_TURN,
-    "Its sender has many lodgments under way, and others have turns between them. It goes earlier when there is room.",
-)
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Who waits already. `first` is the lowest tag, None while nobody does; `senders`, of those asked about."""
+
+    first: datetime | None = None
+    senders: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The tag of each job that waits, None for those that are taken in at once; and each sender's virtual time."""
+
+    tags: tuple[datetime | None, ...]
+    virtual: Mapping[str, datetime]
+
+
+def admit(
+    asked: Sequence[Asked], virtual: Mapping[str, datetime], line: Line, room: int, policy: SharePolicy, now: datetime
+) -> Admission:
+    """Who is taken in at once, in order; `room` is how many small jobs more may be under way.
+
+    Behind a job that waits, all of its sender's wait, so that none overtakes another.
+    """
+    start = line.first or now
+    after: dict[str, datetime] = {}
+    behind = set(line.senders)
+    # While somebody waits, what room there is is theirs.
+    spare = policy.each * room if line.first is None else timedelta(0)
+    tags: list[datetime | None] = []
+    for one in asked:
+        used = after.get(one.sender, virtual.get(one.sender, start))
+        if line.first is None and one.sender not in behind:
+            used = min(used, start + policy.burst)  # what was used while nobody waited was nobody else's
+        cost = policy.cost(one.size)
+        tag = after[one.sender] = max(used, start) + cost
+        if one.sender not in behind and (tag - start <= policy.burst or cost <= spare):
+            spare -= cost
+            tags.append(None)
+        else:
+            behind.add(one.sender)
+            tags.append(tag)
+    return Admission(tuple(tags), after)
+
+
+def needs_room(admission: Admission, line: Line) -> bool:
+    """Whether more might be taken in if there were room, of what was admitted as if there were none."""
+    return line.first is None and any(tag is not None for tag in admission.tags)

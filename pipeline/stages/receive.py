@@ -21,7 +21,6 @@ from pipeline.ledger import (
     outcomes,
     payees,
     quarantine,
-    shares,
     software_ids,
 )
 from pipeline.ledger.artifacts import AT_ONCE, NewArtifact
@@ -29,11 +28,11 @@ from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.quarantine import Quarantined
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import ArtifactKind
+from pipeline.lodgment.deadlines import least_first
 from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
 from pipeline.lodgment.lodgment import NOT_BEFORE, Lodgment, Reason
 from pipeline.lodgment.references import message_reference_number
 from pipeline.lodgment.replacement import Verdict, event_of, judge
-from pipeline.lodgment.shares import WAITS, turns
 from pipeline.lodgment.states import NEXT_STEP, State, Step
 from pipeline.lodgment.subscription import (
     Checked,
@@ -44,6 +43,7 @@ from pipeline.lodgment.subscription import (
     unused_id,
 )
 from pipeline.stages.contract import Context, Settled, onward
+from pipeline.stages.doors import slack_of
 
 log = structlog.get_logger(__name__)
 
@@ -192,7 +192,6 @@ class Receive:
             fresh, without = await _with_software_ids(tx, unknown)
             fresh, forbidden = await self._judged(tx, fresh)
             refused += forbidden
-            fresh = await self._in_turn(tx, fresh)
             added = await lodgments.add(tx, [NewLodgment(o.lodgment, o.job.stored_form(), o.job.labels) for o in fresh])
             if len(added) < len(fresh):
                 # Another intake stored some of these jobs since the look-up: its rows are the originals.
@@ -208,33 +207,16 @@ class Receive:
                 if job_id in known and not one.same_as(known[job_id])
             ]
             await quarantine.add(tx, [self._kept(bad) for bad in refused])
-            publications = [onward(one.lodgment) for one in new if one.lodgment.state in NEXT_STEP]
+            publications = self._onward([one.lodgment for one in new])
             publications += await self._answers_again(tx, again)
         publications += [refusal_event(b.error.job_id, b.error.code, b.error.problems, self._now()) for b in refused]
         _tell(new, again, refused)
         return publications
 
-    async def _in_turn(self, tx: Tx, fresh: Sequence[_Taken]) -> list[_Taken]:
-        """Park what is beyond its sender's share until its turn."""
+    def _onward(self, new: Sequence[Lodgment]) -> list[Outgoing]:
         now = self._now()
-        by_sender: dict[str, list[_Taken]] = {}
-        for one in fresh:
-            if one.lodgment.state is State.RECEIVED:
-                by_sender.setdefault(one.lodgment.sender_id, []).append(one)
-        if not by_sender:
-            return list(fresh)
-        virtual = await shares.lock(tx, dict.fromkeys(by_sender, now))
-        after: dict[str, datetime] = {}
-        parked: dict[UUID, _Taken] = {}
-        for sender, mine in by_sender.items():
-            found = turns(virtual.get(sender), [len(o.prepared.content) for o in mine], self._context.shares, now)
-            after[sender] = found.virtual
-            for one, at in zip(mine, found.at, strict=True):
-                if at > now:
-                    waiting = one.lodgment.moved(State.PARKED, due_at=at, resume=State.RECEIVED, reason=WAITS)
-                    parked[one.lodgment.id] = replace(one, lodgment=waiting)
-        await shares.write(tx, after)
-        return [parked.get(one.lodgment.id, one) for one in fresh]
+        going = [row for row in new if row.state in NEXT_STEP]
+        return [onward(row) for row in least_first(going, lambda row: slack_of(self._context, row, now))]
 
     async def _judged(self, tx: Tx, fresh: Sequence[_Taken]) -> tuple[list[_Taken], list[_Refused]]:
         """Those that may be lodged, and the full file replacements of which it is known already that they may not."""

@@ -9,7 +9,7 @@ import structlog
 
 from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Outgoing
-from pipeline.ledger import attempts, holds, lanes, lodgments, shares, sweeps
+from pipeline.ledger import attempts, holds, lanes, lodgments, sweeps
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.deadlines import least_first
 from pipeline.lodgment.holds import HoldState, let_go
@@ -60,14 +60,6 @@ class Reschedule:
         self._context.tell_swept(swept)
         if due or publications:
             log.info("reschedule.completed", due=len(due), published=len(publications))
-        return publications
-
-    async def call_forward(self, room: int) -> list[Outgoing]:
-        """The messages for up to `room` lodgments that wait for their sender's turn, the earliest turn first."""
-        async with self._context.ledger.transaction() as tx:
-            publications = await self._wake(tx, await shares.next_turns(tx, min(room, self._batch_size)))
-        if publications:
-            log.info("reschedule.called_forward", published=len(publications), room=room)
         return publications
 
     async def _let_go(self, tx: Tx) -> list[Outgoing]:

@@ -49,12 +49,15 @@ def servers(mortal_rabbit: PrivateRabbit, mortal_postgres: PrivatePostgres) -> I
 @pytest.fixture
 def open_crew(
     tmp_path: Path, servers: Servers, mortal_rabbit: PrivateRabbit, mortal_postgres: PrivatePostgres
-) -> Iterator[Callable[[float], Crew]]:
-    """The six workers and the sandbox, running; the argument is the agency's time-out in seconds."""
+) -> Iterator[Callable[..., Crew]]:
+    """The six workers and the sandbox, running; the argument is the agency's time-out in seconds, and others are
+    settings as in the environment.
+    """
     sites: list[Site] = []
 
-    def start(agency_timeout: float) -> Crew:
+    def start(agency_timeout: float, **settings: str) -> Crew:
         site = Site(tmp_path, servers, agency_timeout=agency_timeout)
+        site.set(**settings)
         sites.append(site)
         site.start_sandbox()
         crew = Crew(site, servers, mortal_rabbit, mortal_postgres)

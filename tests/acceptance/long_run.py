@@ -50,14 +50,15 @@ def main() -> None:
         _say(f"kills {dict(crew.kills)}; references by how often the agency saw them {seen_histogram(crew.site)}")
 
 
-def set_up(folder: Path, stack: ExitStack) -> Crew:
-    """The six workers and the sandbox on servers of their own; `stack` ends them."""
+def set_up(folder: Path, stack: ExitStack, agency_timeout: float = 4, **settings: str) -> Crew:
+    """The six workers and the sandbox on servers of their own; `stack` ends them. `settings` as in the environment."""
     rabbit, postgres = PrivateRabbit(), PrivatePostgres()
     for server in (rabbit, postgres):
         stack.callback(server.stop)
         server.start()
     servers = Servers(rabbit.url, postgres.url, "long-run")
-    site = Site(folder, servers)
+    site = Site(folder, servers, agency_timeout=agency_timeout)
+    site.set(**settings)
     stack.callback(site.close)
     site.start_sandbox()
     crew = Crew(site, servers, rabbit, postgres)

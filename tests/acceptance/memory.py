@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -48,12 +49,13 @@ class Peak:
 class Watched:
     """The six workers and the sandbox in processes of their own, and their peaks."""
 
-    def __init__(self, folder: Path, broker_url: str, ledger_url: str, namespace: str) -> None:
+    def __init__(self, folder: Path, broker_url: str, ledger_url: str, namespace: str, **more: object) -> None:
+        """`more`: further settings."""
         self.folder = folder
         open_home(folder / "sandbox", datetime.now(UTC))
         migrate.upgrade(ledger_url)
         port = free_port()
-        self.ledger_url = ledger_url
+        self.broker_url, self.ledger_url, self.namespace = broker_url, ledger_url, namespace
         settings = folder / "lodge.toml"
         described = {
             "home": str(folder),
@@ -64,6 +66,7 @@ class Watched:
             "sandbox_url": f"https://localhost:{port}",
             "payload_roots": [str(folder)],
             "log_format": "json",
+            **more,
         }
         settings.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in described.items()))
         self.environment = {
@@ -112,22 +115,23 @@ class Watched:
 
     def payload_size(self) -> int:
         """Bytes of the largest payload as it is sealed and sent."""
-        (found,) = self._query("SELECT max(size) FROM artifact WHERE kind = 'payload'")
+        (found,) = self.query("SELECT max(size) FROM artifact WHERE kind = 'payload'")
         return int(str(found[0]))
 
     def _accepted(self) -> int:
         return sum(state == "accepted" for (state,) in self._states())
 
     def _states(self) -> list[tuple[object, ...]]:
-        return self._query("SELECT state FROM lodgment_outcome")
+        return self.query("SELECT state FROM lodgment_outcome")
 
-    def _query(self, sql: str) -> list[tuple[object, ...]]:
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Ask the ledger."""
         with psycopg.connect(self.ledger_url, connect_timeout=10) as connection:
             return connection.execute(sql.encode()).fetchall()
 
 
-def watched(stack: ExitStack) -> Watched:
-    """On a database and in a namespace of its own, which `stack` removes."""
+def watched(stack: ExitStack, **more: object) -> Watched:
+    """On a database and in a namespace of its own, which `stack` removes; `more` are settings."""
     broker_url, database_url = os.environ["LODGE_TEST_AMQP_URL"], os.environ["LODGE_TEST_DATABASE_URL"]
     name = f"memory_{uuid4().hex[:12]}"
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -136,7 +140,7 @@ def watched(stack: ExitStack) -> Watched:
     stack.callback(delete_topology, broker_url, Topology(name))
     ledger_url = database_url.rpartition("/")[0] + f"/{name}"
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lodge-memory-"))
-    found = Watched(Path(folder), broker_url, ledger_url, name)
+    found = Watched(Path(folder), broker_url, ledger_url, name, **more)
     stack.callback(found.close)
     return found
 

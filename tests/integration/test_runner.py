@@ -237,3 +237,44 @@ async def test_what_gives_way_goes_on_in_the_busiest_night(broker: MovingOut, mo
         assert stage.has(b"live")
         stage.let_go(b"live")
         stage.let_go(b"later 0")
+
+
+class Hall:
+    """Something that serves as a queue."""
+
+    def __init__(self, *bodies: bytes) -> None:
+        self._waiting = [Delivery(body, body.decode(), {}, redelivered=False, token=body) for body in bodies]
+        self._given = len(bodies)
+        self.acknowledged: list[bytes] = []
+        self.worked_off = asyncio.Event()
+        self.over = asyncio.Event()
+
+    async def opened(self) -> "Hall":
+        return self
+
+    async def take(self, limit: int, linger: float) -> list[Delivery]:  # noqa: ARG002
+        if not self._waiting:
+            await self.over.wait()
+        taken, self._waiting = self._waiting[:limit], self._waiting[limit:]
+        return taken
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        self.acknowledged += [delivery.body for delivery in deliveries]
+        if len(self.acknowledged) == self._given:
+            self.worked_off.set()
+
+    async def close(self) -> None:
+        self.over.set()
+
+
+async def test_a_stage_can_be_fed_by_something_else_than_its_queue(broker: MovingOut) -> None:
+    hall = Hall(b"one", b"poison", b"two")
+    runner = Runner(Hopeless(Step.RECEIVE, b"poison"), broker, PACE, Metrics(), feed=hall.opened)
+    at_work = asyncio.create_task(runner.run())
+    async with asyncio.timeout(10):
+        await hall.worked_off.wait()
+    runner.stop()
+    await at_work
+    assert sorted(hall.acknowledged) == [b"one", b"poison", b"two"]
+    assert hall.over.is_set()
+    assert [message.exchange for message in broker.published] == [Exchange.DEAD]

@@ -89,6 +89,10 @@ class Site:
         yield "breaker_ratio = 1.0"
         yield "breaker_ratio_least = 1000"
 
+    def set(self, **settings: str) -> None:
+        """For processes that start from now on, over what the file says."""
+        self.environment.update({f"LODGE_{name.upper()}": value for name, value in settings.items()})
+
     def start(self, *arguments: str, ready: str) -> Service:
         """A `lodge` process, once its log says `ready`."""
         service = self._launch(arguments, "log", ready)

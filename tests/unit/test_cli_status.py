@@ -14,6 +14,7 @@ from pipeline.ledger.backlog import Overdue, WaitingFor
 from pipeline.ledger.holds import Standing
 from pipeline.ledger.reports import StateCount
 from pipeline.ledger.sweeps import SweepNote
+from pipeline.ledger.waiting_jobs import WaitingSender
 from pipeline.ledger.watch import Near
 from pipeline.lodgment.breaker import Breaker, BreakerPolicy, BreakerScope, opened
 from pipeline.lodgment.deadlines import Nearness
@@ -31,6 +32,7 @@ QUIET = Overview(
     at=NOW,
     states=[StateCount("asic_bn", "sandbox", State.PARKED, 3, NOW - timedelta(hours=3))],
     reasons=[],
+    jobs=[],
     due=[],
     overdue=Overdue(0, None),
     holds=[],
@@ -53,6 +55,13 @@ def text_of(view: Overview) -> str:
     with console.capture() as capture:
         console.print(rendered(view))
     return capture.get()
+
+
+def test_status_says_whose_jobs_wait_for_their_turn() -> None:
+    assert "turn" not in text_of(QUIET)
+    told = text_of(replace(QUIET, jobs=[WaitingSender("SYNTHETIC-BUREAU", 4711, NOW - timedelta(minutes=5))]))
+    assert "SYNTHETIC-BUREAU" in told
+    assert "4711" in told
 
 
 def test_status_says_when_nobody_takes_what_is_due() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -24,6 +24,7 @@ from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.job import LodgmentJob
 from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.references import TokenKey
+from pipeline.lodgment.shares import UNSHARED
 from pipeline.lodgment.states import State
 from pipeline.protocol.as4_signed_info import As4SignatureError
 from pipeline.protocol.as4_verify import PUSH_POLICY, verify_message
@@ -70,7 +71,9 @@ async def seal_only(
     """
     _make(out)
     with tempfile.TemporaryDirectory(prefix="lodge-dry-run-") as folder:
-        async with opened(_apart(settings, environment, Path(folder))) as parts:
+        async with opened(_apart(settings, environment, Path(folder))) as whole:
+            # Nothing is sent that would make room for the rest.
+            parts = replace(whole, context=replace(whole.context, shares=UNSHARED))
             if any(channel.needs_software_id for channel in parts.context.channels.values()):
                 await _copy_software_ids(settings, parts)
             async with working(parts, (Worker.INTAKE,)) as stop:

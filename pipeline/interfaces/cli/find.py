@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pipeline.lodgment.errors import RefusedError
+from pipeline.lodgment.shares import SHARE_TURN
 
 if TYPE_CHECKING:
     from pipeline.ledger.quarantine import Quarantined
@@ -15,11 +16,14 @@ async def the_lodgment(tx: "Tx", text: str) -> "Lodgment":
     """The lodgment with this id, beginning of an id, reference or job id.
 
     Raises:
-        RefusedError: `lodgment.none` or `lodgment.several`.
+        RefusedError: `lodgment.none`, `lodgment.several`, or `share.turn` for a job that is not taken in yet.
     """
-    from pipeline.ledger import lodgments
+    from pipeline.ledger import lodgments, waiting_jobs
 
     found = await lodgments.find(tx, text)
+    if not found and await waiting_jobs.known(tx, [text]):
+        why = "its sender has many under way, and others have turns between them; it goes on by itself"
+        raise RefusedError(SHARE_TURN, f"job {text!r} is safe in the ledger and not taken in yet: {why}")
     if not found:
         fix = "give its id or the beginning of it, its reference or job id; refused jobs are in `lodge quarantine list`"
         raise RefusedError("lodgment.none", f"no lodgment is known as {text!r}: {fix}")

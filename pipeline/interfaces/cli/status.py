@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.ledger.lanes import Blocked
     from pipeline.ledger.reports import StateCount
     from pipeline.ledger.sweeps import SweepNote
+    from pipeline.ledger.waiting_jobs import WaitingSender
     from pipeline.ledger.watch import Late, Near
     from pipeline.lodgment.decisions import Closedown
     from pipeline.settings import Settings
@@ -72,6 +73,7 @@ class Overview:
     at: datetime
     states: "list[StateCount]"
     reasons: "list[WaitingFor]"
+    jobs: "list[WaitingSender]"
     due: "list[DueDay]"
     overdue: "Overdue"
     holds: "list[StandingHold]"
@@ -131,7 +133,18 @@ def _watch(console: Console, settings: "Settings", days: int, due_within: int) -
 
 async def look(settings: "Settings", days: int, due_within: int) -> Overview:
     """Ask the ledger, and the broker if there is one to ask."""
-    from pipeline.ledger import backlog, holds, identity, lanes, quarantine, replays, reports, sweeps, watch
+    from pipeline.ledger import (
+        backlog,
+        holds,
+        identity,
+        lanes,
+        quarantine,
+        replays,
+        reports,
+        sweeps,
+        waiting_jobs,
+        watch,
+    )
     from pipeline.lodgment.deadlines import DeadlinePolicy
 
     moment = now()
@@ -139,6 +152,7 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
     async with opened_ledger(settings) as ledger, ledger.transaction(read_only=True) as tx:
         states = await reports.state_counts(tx, moment - timedelta(days=days))
         reasons = await backlog.reasons(tx)
+        jobs = await waiting_jobs.standing(tx, _SHOWN)
         due = await backlog.due_days(tx, moment.date() + timedelta(days=due_within))
         overdue = await backlog.overdue(tx, moment - _LATE)
         standing = await holds.standing(tx, _SHOWN)
@@ -157,6 +171,7 @@ async def look(settings: "Settings", days: int, due_within: int) -> Overview:
         at=moment,
         states=states,
         reasons=reasons,
+        jobs=jobs,
         due=due,
         overdue=overdue,
         holds=standing,
@@ -211,6 +226,10 @@ def rendered(view: Overview) -> RenderableType:
     parts: list[RenderableType] = [_states(view)]
     if view.reasons:
         parts += ["", _reasons(view)]
+    if view.jobs:
+        rows_of_jobs = [(one.sender_id, one.count, span(view.at - one.oldest)) for one in view.jobs]
+        title = "Not taken in yet: jobs that wait for their sender's turn"
+        parts += ["", table(title, ("sender", "jobs", "oldest"), rows_of_jobs)]
     if view.holds:
         parts += ["", _holds(view)]
     if view.lanes:
@@ -312,7 +331,8 @@ def _lines(view: Overview) -> list[str]:
         late = span(view.at - view.overdue.since)
         lines.append(f"LATE: {view.overdue.count} should have gone on up to {late} ago: is a scheduler running?")
     lines += _sweep_lines(view)
-    if view.at_work is False and any(one.state not in FINAL | {State.HELD} for one in view.states):
+    open_ = any(one.state not in FINAL | {State.HELD} for one in view.states)
+    if view.at_work is False and (open_ or view.jobs):
         lines.append("Nothing is running here: `lodge run` goes on with what is open.")
     if view.queues is None and view.at_work is None:
         lines.append(f"BROKER: {view.broker}.")

@@ -15,13 +15,13 @@ from pipeline.ledger.tables.lodgments import (
     HELD,
     NOT_FINAL,
     NOT_YET_WARM,
+    UNDER_WAY,
     WAITING_AT_DOOR,
-    WAITING_FOR_SHARE,
     WAITING_FOR_TOKEN,
     lodgment,
-    sender_share,
 )
 from pipeline.ledger.tables.replays import BUSY_REPLAY, OPEN_ITEM, replay, replay_item
+from pipeline.ledger.tables.shares import sender_share, waiting_job
 from pipeline.ledger.tables.tokens import LEASED, TO_ASK, UNSETTLED, TokenState, security_token
 from pipeline.ledger.tables.upkeep import ACTIVE, ledger_identity, operator_action, quarantine, software_id, sweep
 
@@ -36,9 +36,9 @@ __all__ = [
     "OPEN_ITEM",
     "PARTITIONED",
     "TO_ASK",
+    "UNDER_WAY",
     "UNSETTLED",
     "WAITING_AT_DOOR",
-    "WAITING_FOR_SHARE",
     "WAITING_FOR_TOKEN",
     "ArtifactKind",
     "Id",
@@ -65,4 +65,5 @@ __all__ = [
     "software_id",
     "sweep",
     "utc_text",
+    "waiting_job",
 ]

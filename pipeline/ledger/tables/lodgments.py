@@ -127,15 +127,10 @@ NOT_YET_WARM = sa.text(f"state = 'parked' AND reason_code = '{NOT_BEFORE}' AND t
 
 sa.Index("lodgment_ahead_idx", lodgment.c.due_at, postgresql_where=NOT_YET_WARM, sqlite_where=NOT_YET_WARM)
 
-WAITING_FOR_SHARE = sa.text("state = 'parked' AND reason_code = 'share.turn'")
-"""The predicate of the index that finds whose turn is next."""
+UNDER_WAY = sa.text("state IN ('authorised', 'received', 'sealed')")
+"""Lodgments on their way to the agency: what a small sender's would stand behind."""
 
-sa.Index(
-    "lodgment_share_idx",
-    lodgment.c.due_at,
-    postgresql_where=WAITING_FOR_SHARE,
-    sqlite_where=WAITING_FOR_SHARE,
-)
+sa.Index("lodgment_under_way_idx", lodgment.c.id, postgresql_where=UNDER_WAY, sqlite_where=UNDER_WAY)
 
 WAITING_AT_DOOR = sa.text("state = 'parked' AND reason_code IN ('breaker.open', 'breaker.polls')")
 """The predicate of the index that finds who waits before an agency's closed door, the least slack first."""
@@ -153,11 +148,3 @@ sa.Index(
 
 _WITH_DEADLINE = sa.and_(lodgment.c.due_date.is_not(None), NOT_FINAL)
 sa.Index("lodgment_due_date_idx", lodgment.c.due_date, postgresql_where=_WITH_DEADLINE, sqlite_where=_WITH_DEADLINE)
-
-sender_share = sa.Table(
-    "sender_share",
-    metadata,
-    sa.Column("sender_id", sa.Text, primary_key=True),
-    sa.Column("virtual_at", Moment, nullable=False),
-)
-"""How far each sender's lodgments have moved its virtual time on."""
