@@ -119,7 +119,7 @@ class Runner:
         if self._after is not None:
             await pause(self._after._idle, _LONGEST_WAY)  # noqa: SLF001  - of the same class
 
-    async def _work_off(self, subscription: Subscription, batch: Sequence[Delivery], free: asyncio.Semaphore) -> None:
+    async def _work_off(self, subscription: Feed, batch: Sequence[Delivery], free: asyncio.Semaphore) -> None:
         self._at_work += 1
         self._idle.clear()
         try:
