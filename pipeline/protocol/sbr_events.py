@@ -12,7 +12,7 @@ from lxml import etree
 
 from pipeline.lodgment.outcome import Severity
 from pipeline.protocol.namespaces import Ns
-from pipeline.protocol.xml import XmlError
+from pipeline.protocol.xml import XmlError, told
 
 ITEM_LIMIT = 500_000
 _EVENT, _ITEM = Ns.SBR_EVENT("Event"), Ns.SBR_EVENT("EventItem")
@@ -99,7 +99,7 @@ def _ended(parser: etree.XMLPullParser, document: bytes) -> Iterator[etree._Elem
         parser.feed(b"</events>")
         parser.close()
     except etree.XMLSyntaxError as error:
-        raise XmlError("xml.malformed", f"the events are not well formed: {error}") from error
+        raise XmlError("xml.malformed", f"the events are not well formed: {told(error)}") from error
 
 
 class _Children:

@@ -9,6 +9,7 @@ from typing import Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from pipeline.lodgment.errors import quoted
 from pipeline.lodgment.job import LodgmentJob
 
 FILE_COLUMN = "payload.file"
@@ -75,11 +76,13 @@ def _header_problems(header: Sequence[str]) -> tuple[str, ...]:
         return ("the manifest is empty: its first row must name the columns",)
     known = columns()
     problems = [
-        f"column {name!r}: no such job field; there are {', '.join(known)} and {LABEL_COLUMN}<name>"
+        f"column {quoted(name)}: no such job field; there are {', '.join(known)} and {LABEL_COLUMN}<name>"
         for name in header
         if name not in known and not (name.startswith(LABEL_COLUMN) and len(name) > len(LABEL_COLUMN))
     ]
-    problems += [f"column {name!r}: stands twice" for name in sorted({one for one in header if header.count(one) > 1})]
+    problems += [
+        f"column {quoted(name)}: stands twice" for name in sorted({one for one in header if header.count(one) > 1})
+    ]
     return tuple(problems)
 
 
