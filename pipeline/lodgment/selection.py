@@ -77,7 +77,7 @@ def _condition(text: str) -> Condition:
         rule = "a condition is FIELD=VALUE, FIELD!=VALUE, FIELD>=TIME or FIELD<TIME, joined by `and`"
         raise ConfigurationError("where.condition", f"--where {quoted(text.strip())}: {rule}")
     field, sign, value = found["field"], found["sign"], found["value"]
-    kind = Kind.TEXT if field.startswith(LABEL) else FIELDS.get(field)
+    kind = Kind.TEXT if field.startswith(LABEL) and field.isprintable() else FIELDS.get(field)
     if kind is None:
         legal = ", ".join((*FIELDS, f"{LABEL}NAME"))
         raise ConfigurationError("where.field", f"--where: there is no field {quoted(field)}; fields are {legal}")

@@ -12,7 +12,7 @@ from lxml import etree
 
 from pipeline.lodgment.outcome import Severity
 from pipeline.protocol.namespaces import Ns
-from pipeline.protocol.xml import XmlError, told
+from pipeline.protocol.xml import XmlError, require_no_errors, told
 
 ITEM_LIMIT = 500_000
 _EVENT, _ITEM = Ns.SBR_EVENT("Event"), Ns.SBR_EVENT("EventItem")
@@ -98,6 +98,7 @@ def _ended(parser: etree.XMLPullParser, document: bytes) -> Iterator[etree._Elem
             last = end if declaration is None else declaration.end()
         parser.feed(b"</events>")
         parser.close()
+        require_no_errors(parser.feed_error_log)
     except etree.XMLSyntaxError as error:
         raise XmlError("xml.malformed", f"the events are not well formed: {told(error)}") from error
 

@@ -51,6 +51,7 @@ def parse(document: bytes, limit: int = DOCUMENT_LIMIT) -> etree._Element:
         root = etree.fromstring(document, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise XmlError("xml.malformed", f"not well formed: {told(error)}") from error
+    require_no_errors(parser.error_log)
     docinfo = root.getroottree().docinfo
     if docinfo.internalDTD is not None:
         raise XmlError("xml.doctype", "a document type declaration is not allowed (SOAP 1.2, 5)")
@@ -60,7 +61,18 @@ def parse(document: bytes, limit: int = DOCUMENT_LIMIT) -> etree._Element:
     return root
 
 
-def told(error: Exception) -> str:
+def require_no_errors(log: etree._ListErrorLog) -> None:
+    """Refuse what libxml2 called an error and lxml lets pass: it looks at the last entry, and libxml2 goes on after an
+    undeclared prefix, so that a later warning hides it.
+
+    Raises:
+        XmlError: `xml.malformed`.
+    """
+    for entry in log.filter_from_errors():
+        raise XmlError("xml.malformed", f"not well formed: {told(entry.message)}, line {entry.line}")
+
+
+def told(error: Exception | str) -> str:
     """What libxml2 says, on one line and not too long: it quotes names and URIs of the document as they came."""
     return " ".join("".join(one if one.isprintable() else " " for one in str(error)[:_TOLD]).split())
 

@@ -125,7 +125,7 @@ def _token(data: bytes) -> None:
 
 
 def _soap(data: bytes) -> None:
-    read_envelope(data)
+    read_envelope(_reply(data).body)
 
 
 def _ebms_seeds() -> Sequence[bytes]:

@@ -42,11 +42,17 @@ def _canonical(data: bytes) -> None:
     form = canonical(root)
     must(canonical(parse(form)) == form, "a canonical form is its own canonical form")
     ids_of(root)
-    # Where a namespace name holds what must be escaped, libxml2 does not write what the standard says; see fragments.
-    if any("&" in uri or '"' in uri for element in root.iter("*") for uri in element.nsmap.values()):
-        return
-    other = _by_another(form)
-    must(other is None or other == form, "another implementation writes the same canonical form")
+    if not _beyond_another(root):
+        other = _by_another(form)
+        must(other is None or other == form, "another implementation writes the same canonical form")
+
+
+def _beyond_another(root: etree._Element) -> bool:
+    """What the two are known to write differently: a namespace name with something to escape, which libxml2 leaves as
+    it is (see `fragments`), and two prefixes of one namespace, of which the standard library takes the first.
+    """
+    scopes = [element.nsmap for element in root.iter("*")]
+    return any(len(set(one.values())) < len(one) or any(set('&"<') & set(uri) for uri in one.values()) for one in scopes)
 
 
 def _by_another(form: bytes) -> bytes | None:
@@ -65,7 +71,7 @@ def _sealed(data: bytes) -> None:
     envelope = asic.on_the_wire(channel.seal(asic.make_order(prepared)), prepared)
     expected = Expectation(asic.make_credential().certificate_der, asic.make_token().proof_key)
     body = verify_envelope(envelope, expected)
-    (document,) = body.iter(f"{{{asic.NAMESPACE}}}businessDocumentBody")
+    document = next(body.iter(f"{{{asic.NAMESPACE}}}businessDocumentBody"))
     must(canonical(document) == signed_form(prepared), "what was digested is what stands in the envelope")
     must(canonical(parse(data)) == signed_form(prepared), "what is lodged is what was given")
 
@@ -132,7 +138,7 @@ def _subscription(data: bytes) -> None:
     must(security is not None and security.tag == Ns.WSSE("Security"), "it stands in Security")
     must(added.getnext() is None and added.text == _DIGITS, "as its last child, with the digits")
     added.getparent().remove(added)  # type: ignore[union-attr]  # checked above
-    must(etree.tostring(after, method="c14n") == etree.tostring(before, method="c14n"), "nothing else was changed")
+    must(etree.tostring(after) == etree.tostring(before), "nothing else was changed")
 
 
 TARGETS = (

@@ -1,0 +1,39 @@
+"""Inputs that once broke a promise, by target: synthetic, and as short as shows it."""
+
+from collections.abc import Mapping
+
+_LONG = b"A" * 5000
+_PAYEE = b"51824753556,Synthetic Bakery,123456782,1990-02-01,61000.50\n"
+
+CRASHERS: Mapping[str, tuple[bytes, ...]] = {
+    # Names of the producer's own stood in the refusal as they came, however long and with whatever in them.
+    "job": (
+        b'{"' + _LONG + b'": 1}',
+        b'{"a\\u007f\\u001b[2Jb": 1}',
+        b'{"sender": {"a\\nb": 1}}',
+        b"{" + b",".join(b'"a%d": 1' % number for number in range(500)) + b"}",
+    ),
+    "submit-ndjson": (b'{"' + _LONG + b'": 1}\n', b'{"a\\u001b[2J": 1}\n'),
+    "settings-file": (b'"' + _LONG + b'" = 1\n', b'"a\\u001b[2J" = 1\n'),
+    # A time that exists, though not in UTC; and what was typed stood in the error, however long.
+    "where": (
+        b"received>=0001-01-01T00:00:00+14:00",
+        b"received<9999-12-31T23:59:59-14:00",
+        b"received>=" + _LONG,
+        b"label.a\x12\x1b[2J>=b",
+        b"state=" + _LONG,
+        _LONG + b"=a",
+    ),
+    # What libxml2 says of a document quotes it, line breaks and all.
+    "xml": (b"<a\0/>", b"<" + _LONG + b"></b>", b"<a xmlns:x='\r\n '/>"),
+    "sbr-events": (b"<" + _LONG + b"></b>",),
+    "keystore": (b"<" + _LONG + b"></b>", b"<a\0/>"),
+    "pay-event": (b'<Record_Delimiter DocumentID="1" DocumentType="PARENT" DocumentName="PAYEVNT"/><a\0/>',),
+    # Without a header line, a payee's cells were taken for names of columns, and shown.
+    "payee-csv": (_PAYEE * 2, b"a" + _LONG + b",b\n1,2\n", b'"a\x1b[2J",b\n1,2\n'),
+    "payee-ndjson": (b'{"123 456 782": "a"}\n', b'{"' + _LONG + b'": "a"}\n', b'{"123456782": []}\n'),
+    "submit-csv": (_LONG + b",b\n1,2\n", b"job_id,payload.file\na," + _LONG + b"\n"),
+    "software-ids": (_LONG + b",abn\n1,2\n",),
+    # Cut after a blank, and so another text when it was cleaned again.
+    "foreign-text": (b"a" * 999 + b" b",),
+}
