@@ -41,10 +41,8 @@ FIELDS = {
 """The fields that conditions may name; beside them `label.NAME` for each of the producer's labels."""
 LABEL = "label."
 
-_CONDITION = re.compile(
-    r"\s*(?P<field>[A-Za-z-]+(?:\.[^\s=!<>]+)?)\s*(?P<sign>!=|>=|<|=)\s*(?P<value>.*?)\s*", re.DOTALL
-)
-_AND = re.compile(r"\s+and\s+(?=[A-Za-z-]+(?:\.[^\s=!<>]+)?\s*(?:!=|>=|<|=))", re.IGNORECASE)
+_CONDITION = re.compile(r"\s*(?P<field>[A-Za-z-]+(?:\.[^\s=!<>]+)?)\s*(?P<sign>!=|>=|<|=)\s*(?P<value>.*)", re.DOTALL)
+_AND = re.compile(r"(?<!\s)\s+and\s+(?=[A-Za-z-]+(?:\.[^\s=!<>]+)?\s*(?:!=|>=|<|=))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def _condition(text: str) -> Condition:
     if found is None:
         rule = "a condition is FIELD=VALUE, FIELD!=VALUE, FIELD>=TIME or FIELD<TIME, joined by `and`"
         raise ConfigurationError("where.condition", f"--where {quoted(text.strip())}: {rule}")
-    field, sign, value = found["field"], found["sign"], found["value"]
+    field, sign, value = found["field"], found["sign"], found["value"].strip()
     kind = Kind.TEXT if field.startswith(LABEL) and field.isprintable() else FIELDS.get(field)
     if kind is None:
         legal = ", ".join((*FIELDS, f"{LABEL}NAME"))

@@ -34,7 +34,8 @@ def read_pem(pem: bytes) -> list[x509.Certificate]:
     try:
         return [_with_names(one) for one in x509.load_pem_x509_certificates(pem)]
     except (ValueError, x509.InvalidVersion) as error:
-        raise CertificateError(str(error)) from error
+        # What the library says may quote the file, and a private key may stand in it.
+        raise CertificateError("one of them is damaged, or there is none") from error
 
 
 def public_key_of(certificate: x509.Certificate) -> CertificatePublicKeyTypes:

@@ -131,7 +131,7 @@ def _pem_certificates(document: bytes) -> list[x509.Certificate]:
     try:
         return read_pem_certificates(document)
     except CertificateError as error:
-        raise KeystoreError("keystore.malformed", f"the certificates are not PEM: {error}") from error
+        raise KeystoreError("keystore.malformed", f"the certificates cannot be read from PEM: {error}") from error
 
 
 def _rsa(key: object, leaf: x509.Certificate) -> RsaKey:

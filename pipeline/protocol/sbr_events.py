@@ -17,7 +17,8 @@ from pipeline.protocol.xml import XmlError, require_no_errors, told
 ITEM_LIMIT = 500_000
 _EVENT, _ITEM = Ns.SBR_EVENT("Event"), Ns.SBR_EVENT("EventItem")
 _PIECE = 64 * 1024
-_DECLARATION = re.compile(rb"\xef\xbb\xbf|<\?xml\s[^>]*\?>")
+_DECLARATION = re.compile(rb"\xef\xbb\xbf|<\?xml\s[^<>]*\?>")
+"""It ends before the next markup begins: looked for further, many that never end would take for ever."""
 _ENCODING = re.compile(rb"""encoding\s*=\s*["']\s*(?!utf-8|us-ascii)""", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{([^{}]{1,200})\}")
 

@@ -18,6 +18,8 @@ _HUGE = 9_000_000
 """From this size on a text node may pass libxml2's own 10 MB bound, which only `huge_tree` lifts."""
 _TOLD = 300
 """Characters that are kept of what the library says."""
+_IN_QUOTES = re.compile(r"'.*'", re.DOTALL)
+_A_NAME = re.compile(r"'[\w.:-]{1,40}'")
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """What XML 1.0, 2.2 leaves out of Char."""
 _PLAIN = re.compile(r"[A-Za-z0-9 ._:/#+=-]*")
@@ -73,8 +75,11 @@ def require_no_errors(log: etree._ListErrorLog) -> None:
 
 
 def told(error: Exception | str) -> str:
-    """What libxml2 says, on one line and not too long: it quotes names and URIs of the document as they came."""
-    return " ".join("".join(one if one.isprintable() else " " for one in str(error)[:_TOLD]).split())
+    """What libxml2 says, on one line and not too long. It quotes names and values of the document as they came: of
+    these only names stay, a value may be anything.
+    """
+    said = _IN_QUOTES.sub(lambda found: found[0] if _A_NAME.fullmatch(found[0]) else "a value", str(error))
+    return " ".join("".join(one if one.isprintable() else " " for one in said[:_TOLD]).split())
 
 
 def _check_width(root: etree._Element) -> None:

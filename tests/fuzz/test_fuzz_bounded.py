@@ -18,7 +18,9 @@ RUNS = 100
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_parser_keeps_its_promises_for_a_hundred_inputs(name: str) -> None:
     target = TARGETS[name]
-    broken = {crash.kind: crash.told for data in itertools.islice(inputs(target, 0), RUNS) if (crash := judge(target, data))}
+    broken = {
+        crash.kind: crash.told for data in itertools.islice(inputs(target, 0), RUNS) if (crash := judge(target, data))
+    }
     assert not broken
 
 

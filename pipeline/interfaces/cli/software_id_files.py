@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.interfaces.cli.manifest import repeated
 from pipeline.lodgment.errors import ConfigurationError, quoted
 from pipeline.lodgment.software_id import SoftwareId, SoftwareIdError
 from pipeline.lodgment.subscription import RegisteredId, Subscription, read_label, read_party
@@ -82,9 +83,7 @@ def _header_problems(header: Sequence[str], product: str | None, *, with_ids: bo
         for name in header
         if name not in allowed
     ]
-    problems += [
-        f"line 1: column {quoted(name)}: stands twice" for name in sorted({n for n in header if header.count(n) > 1})
-    ]
+    problems += [f"line 1: column {quoted(name)}: stands twice" for name in sorted(repeated(header))]
     if with_ids and ID_COLUMN not in header:
         problems.append(f"line 1: column {ID_COLUMN!r}: is missing; it holds the ten digits")
     if not {"abn", "wpn"} & set(header):

@@ -27,7 +27,16 @@ _TFN = "123456782"
 """Synthetic; its check digit holds."""
 _RECORDS = Form(
     XML.pieces,
-    (*XML.values, b'<Record_Delimiter DocumentID="1.1"/>', b"PARENT", b"CHILD", b"1.1", b"<a:Record_Delimiter/>", b"<!--", b"]]>"),
+    (
+        *XML.values,
+        b'<Record_Delimiter DocumentID="1.1"/>',
+        b"PARENT",
+        b"CHILD",
+        b"1.1",
+        b"<a:Record_Delimiter/>",
+        b"<!--",
+        b"]]>",
+    ),
 )
 
 
@@ -56,7 +65,11 @@ def _split(data: bytes) -> None:
 
 
 def _table_seeds() -> Sequence[bytes]:
-    lines = [payee_tables.line(1), payee_tables.line(2, gross="1.005", tfn=_TFN), payee_tables.line(3, payer_abn=payee_tables.OTHER_ABN)]
+    lines = [
+        payee_tables.line(1),
+        payee_tables.line(2, gross="1.005", tfn=_TFN),
+        payee_tables.line(3, payer_abn=payee_tables.OTHER_ABN),
+    ]
     return (payee_tables.as_csv(lines),)
 
 

@@ -1,5 +1,6 @@
 """Keys and what is sealed with them: keystores, PEM, PKCS#12, BER, secrets in files, sealed blobs."""
 
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -23,20 +24,36 @@ from tests.fuzz.scratch import file_of
 from tests.fuzz.target import Target, must
 
 PASSWORD = "Synthetic-Password-1"
-_PEM = Form((*XML.pieces[:1], *Form().pieces), (b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN PRIVATE KEY-----\n"), holds_base64=True)
+_PEM = Form(
+    (*XML.pieces[:1], *Form().pieces),
+    (b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN PRIVATE KEY-----\n"),
+    holds_base64=True,
+)
+_ENCODED = re.compile(r"[A-Za-z0-9+/]{20,}")
 _CONTEXT = b"synthetic"
 
 
 @cache
 def _keystores() -> tuple[bytes, ...]:
     both = [credential(), user_credential()]
-    return write(both[:1], PASSWORD, b"synthetic"), write(both, PASSWORD, b"synthetic", Vintage(indefinite_length=False))
+    return write(both[:1], PASSWORD, b"synthetic"), write(
+        both, PASSWORD, b"synthetic", Vintage(indefinite_length=False)
+    )
 
 
 def _key_file(data: bytes) -> None:
     for entry in key_files.read_entries(data, PASSWORD):
         text = str(entry.error) if isinstance(entry, Unusable) else repr(entry)
         must(PASSWORD not in text and "PRIVATE" not in text, "no password and no key is shown")
+
+
+def _pem_file(data: bytes) -> None:
+    try:
+        _key_file(data)
+    except KeystoreError as error:
+        quotes = [one for one in _ENCODED.findall(str(error)) if one.encode() in data]
+        must(not quotes, "no line of the file is quoted, it may be a key's")
+        raise
 
 
 @cache
@@ -112,7 +129,7 @@ def _blob(data: bytes) -> None:
 
 TARGETS = (
     Target("keystore", "no password, no key in any text", _keystores, _key_file, (KeystoreError,), XML, (PASSWORD,)),
-    Target("pem", "no password, no key in any text", _pems, _key_file, (KeystoreError,), _PEM, (PASSWORD,)),
+    Target("pem", "no password, no key in any text", _pems, _pem_file, (KeystoreError,), _PEM, (PASSWORD,)),
     Target("pkcs12", "no password, no key in any text", _pkcs12s, _key_file, (KeystoreError,), DER, (PASSWORD,)),
     Target("ber", "an element written is the element that was read", _ber_seeds, _ber, (ber.BerError,), DER),
     Target("evidence-keys", "signers, vouchers and signing keys", _signers, _signer, (), _PEM),

@@ -45,7 +45,12 @@ def _job_seeds() -> Sequence[bytes]:
         labels={"run": "synthetic", "b": "2"},
     )
     reference = {"reference": "file:///data/in/1.xml", "size": 3, "sha256": hashlib.sha256(b"abc").hexdigest()}
-    return (jobs.job("job-1"), everything, jobs.job("a", payload=reference), jobs.job("b", payload={"inline_base64": "YQ=="}))
+    return (
+        jobs.job("job-1"),
+        everything,
+        jobs.job("a", payload=reference),
+        jobs.job("b", payload={"inline_base64": "YQ=="}),
+    )
 
 
 def _job(data: bytes) -> None:
@@ -136,7 +141,9 @@ def _reference(data: bytes) -> None:
         must(document.read() in {b"<a/>", b"<b/>"}, "what is outside the roots cannot be reached")
 
 
-_WORDS = Form(values=(b" and ", b"=", b"!=", b">=", b"<", b"*", b",", b"label.", b"due", b"received", b"state", b"held"))
+_WORDS = Form(
+    values=(b" and ", b"=", b"!=", b">=", b"<", b"*", b",", b"label.", b"due", b"received", b"state", b"held")
+)
 
 
 def _where_seeds() -> Sequence[bytes]:
@@ -182,7 +189,9 @@ def _foreign(data: bytes) -> None:
     for limit in (1, 40, TEXT_LIMIT):
         said = plain(text, limit)
         must(len(said) <= limit, "cleaned text is within its limit")
-        must(not any(unicodedata.category(one) in {"Cc", "Zl", "Zp"} for one in said), "it is one line without controls")
+        must(
+            not any(unicodedata.category(one) in {"Cc", "Zl", "Zp"} for one in said), "it is one line without controls"
+        )
         must(not any(unicodedata.bidirectional(one) in _DIRECTIONS for one in said), "it does not turn text around")
     must(plain(plain(text)) == plain(text), "cleaned text stays as it is")
 

@@ -107,7 +107,9 @@ def _sbr2(data: bytes) -> None:
 
 def _token_seeds() -> Sequence[bytes]:
     reply = sts_replies.token_reply()
-    fault = sts_replies.fault(["soap:Sender", "wst:FailedAuthentication"], "Event Code: [E2014]", sts_replies.sts_fault_detail("E2014"))
+    fault = sts_replies.fault(
+        ["soap:Sender", "wst:FailedAuthentication"], "Event Code: [E2014]", sts_replies.sts_fault_detail("E2014")
+    )
     return reply, fault
 
 
@@ -130,7 +132,12 @@ def _soap(data: bytes) -> None:
 
 def _ebms_seeds() -> Sequence[bytes]:
     receipt = sbr2.receipt("a@example.test", as4.sealed().envelope.references)
-    return receipt, sbr2.error("EBMS:0301", "CMN.ATO.GEN.XML03: a"), plain_envelope(as4.push(), "m"), plain_envelope(as4.pull(), "m")
+    return (
+        receipt,
+        sbr2.error("EBMS:0301", "CMN.ATO.GEN.XML03: a"),
+        plain_envelope(as4.push(), "m"),
+        plain_envelope(as4.pull(), "m"),
+    )
 
 
 def _ebms(data: bytes) -> None:
@@ -157,7 +164,9 @@ def _events(data: bytes) -> None:
 
 def _mime_seeds() -> Sequence[bytes]:
     sealed = as4.sealed()
-    bare = b'multipart/related; boundary=b; start="<a>"\npreamble\n--b\nContent-ID: <a>\n\n<a/>\n--b\n\n\n--b--\nepilogue'
+    bare = (
+        b'multipart/related; boundary=b; start="<a>"\npreamble\n--b\nContent-ID: <a>\n\n<a/>\n--b\n\n\n--b--\nepilogue'
+    )
     encoded = (
         b'multipart/related; boundary="b"\n--b\r\nContent-Transfer-Encoding: base64\r\nContent-Type: text/xml;\r\n'
         b" charset=utf-8\r\n\r\nPGEvPg==\r\n--b \r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=41\r\n--b--"
@@ -180,7 +189,20 @@ def _mime(data: bytes) -> None:
 
 _MIME = Form(
     (*XML.pieces, Form().pieces[0]),
-    (b"\r\n", b"\n", b"\r\n--b\r\n", b"\n--b--", b"--", b"Content-ID: <a>\r\n", b"\r\n\r\n", b"\t", b";", b'"', b"\\", b"base64"),
+    (
+        b"\r\n",
+        b"\n",
+        b"\r\n--b\r\n",
+        b"\n--b--",
+        b"--",
+        b"Content-ID: <a>\r\n",
+        b"\r\n\r\n",
+        b"\t",
+        b";",
+        b'"',
+        b"\\",
+        b"base64",
+    ),
 )
 
 

@@ -52,7 +52,9 @@ def _beyond_another(root: etree._Element) -> bool:
     it is (see `fragments`), and two prefixes of one namespace, of which the standard library takes the first.
     """
     scopes = [element.nsmap for element in root.iter("*")]
-    return any(len(set(one.values())) < len(one) or any(set('&"<') & set(uri) for uri in one.values()) for one in scopes)
+    return any(
+        len(set(one.values())) < len(one) or any(set('&"<') & set(uri) for uri in one.values()) for one in scopes
+    )
 
 
 def _by_another(form: bytes) -> bytes | None:
