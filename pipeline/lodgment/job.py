@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -11,14 +12,13 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 from stdnum.au import abn as abn_rules
 
-from pipeline.lodgment.errors import quoted
 from pipeline.lodgment.software_id import form_fault
 
 INLINE_LIMIT = 256 * 1024
 """Bytes of payload that a job may carry itself; larger documents are passed by reference (claim check)."""
 
 PROBLEMS_TOLD = 20
-_LONGEST_NAME = 80
+_PLAIN_NAME = re.compile(r"[\w .,()'\[\]-]{1,64}")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$"
 _ONE_LINE = r"^[^\x00-\x1f\x7f\ufffe\uffff]*$"
 """No control characters: neither XML nor the ledger can hold all of them, and they would not be lodged as written."""
@@ -246,9 +246,9 @@ def problems_of(error: ValidationError) -> tuple[str, ...]:
 
 
 def _place(part: int | str) -> str:
-    """A field's name may be the producer's own: then it may be long, and hold what forges a line of a log."""
+    """A field's name may be somebody's own: then it may be long, forge a line of a log, or be a value out of place."""
     text = str(part)
-    return text if text.isprintable() and len(text) <= _LONGEST_NAME else quoted(text)
+    return text if _PLAIN_NAME.fullmatch(text) else f"(a name of {len(text)} characters)"
 
 
 def _rule(fault: ErrorDetails) -> str:

@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 
+from tests.doubles.sts_replies import PROOF_KEY_TEXT, token_reply
+
 _LONG = b"A" * 5000
 _PAYEE = b"51824753556,Synthetic Bakery,123456782,1990-02-01,61000.50\n"
+_HIDDEN = b"<a:b/><?xmlx y?>"
+"""An undeclared prefix is an error that libxml2 goes on after; lxml sees only the last entry of its log, a warning."""
 
 CRASHERS: Mapping[str, tuple[bytes, ...]] = {
     # Names of the producer's own stood in the refusal as they came, however long and with whatever in them.
@@ -14,7 +18,12 @@ CRASHERS: Mapping[str, tuple[bytes, ...]] = {
         b"{" + b",".join(b'"a%d": 1' % number for number in range(500)) + b"}",
     ),
     "submit-ndjson": (b'{"' + _LONG + b'": 1}\n', b'{"a\\u001b[2J": 1}\n'),
-    "settings-file": (b'"' + _LONG + b'" = 1\n', b'"a\\u001b[2J" = 1\n'),
+    # The same, and a value that stands where a name should.
+    "settings-file": (
+        b'"' + _LONG + b'" = 1\n',
+        b'"a\\u001b[2J" = 1\n',
+        b'"amqps://lodge:SYNTHETIC-SECRET@broker.example.test" = 1\n',
+    ),
     # A time that exists, though not in UTC; and what was typed stood in the error, however long.
     "where": (
         b"received>=0001-01-01T00:00:00+14:00",
@@ -23,17 +32,33 @@ CRASHERS: Mapping[str, tuple[bytes, ...]] = {
         b"label.a\x12\x1b[2J>=b",
         b"state=" + _LONG,
         _LONG + b"=a",
+        b"a" + b" " * 40_000,
     ),
-    # What libxml2 says of a document quotes it, line breaks and all.
-    "xml": (b"<a\0/>", b"<" + _LONG + b"></b>", b"<a xmlns:x='\r\n '/>"),
-    "sbr-events": (b"<" + _LONG + b"></b>",),
+    # What libxml2 says of a document quotes it, line breaks and values and all.
+    "xml": (b"<a\0/>", b"<" + _LONG + b"></b>"),
+    "token-reply": (
+        token_reply().replace(b"http://www.w3.org/2003", b" %b http://www.w3.org/2003" % PROOF_KEY_TEXT.encode(), 1),
+        _HIDDEN,
+    ),
     "keystore": (b"<" + _LONG + b"></b>", b"<a\0/>"),
     "pay-event": (b'<Record_Delimiter DocumentID="1" DocumentType="PARENT" DocumentName="PAYEVNT"/><a\0/>',),
+    # Elements without namespace whose names hold a colon came through, and a reply with them raised a ValueError.
+    "asic-reply": (b"200 application/soap+xml\n" + _HIDDEN,),
+    "sbr2-reply": (b"200 application/soap+xml\n" + _HIDDEN,),
+    "soap-envelope": (b"\n" + _HIDDEN,),
+    "ebms3": (_HIDDEN,),
+    # Beginnings of declarations that never end were looked for to the end, each of them.
+    "sbr-events": (b"<" + _LONG + b"></b>", b"<?xml " * 25_000),
+    # `xmlns=""` was taken for a declaration that is lost.
+    "splicing": (b'<b:r xmlns:b="urn:b" xmlns:u="urn:u" xmlns=""> xmlns="" </b:r>',),
+    # The library's words quote what stands between tags that do not fit: that may be a private key.
+    "pem": (b"-----BEGIN CERTIFICATE-----\n" + b"QUFB" * 16 + b"\n-----END PRIVATE KEY-----\n",),
     # Without a header line, a payee's cells were taken for names of columns, and shown.
     "payee-csv": (_PAYEE * 2, b"a" + _LONG + b",b\n1,2\n", b'"a\x1b[2J",b\n1,2\n'),
     "payee-ndjson": (b'{"123 456 782": "a"}\n', b'{"' + _LONG + b'": "a"}\n', b'{"123456782": []}\n'),
-    "submit-csv": (_LONG + b",b\n1,2\n", b"job_id,payload.file\na," + _LONG + b"\n"),
-    "software-ids": (_LONG + b",abn\n1,2\n",),
+    # Names of columns were shown at any length, and compared each with each.
+    "submit-csv": (_LONG + b",b\n1,2\n", b"job_id,payload.file\na," + _LONG + b"\n", b"a," * 30_000 + b"\n"),
+    "software-ids": (_LONG + b",abn\n1,2\n", b"a," * 16_000 + b"\n"),
     # Cut after a blank, and so another text when it was cleaned again.
     "foreign-text": (b"a" * 999 + b" b",),
 }

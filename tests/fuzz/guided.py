@@ -80,14 +80,18 @@ def catalogue() -> Mapping[str, Target]:
         import atheris
 
         with atheris.instrument_imports(include=["pipeline", "stdnum"]):
-            import tests.fuzz.catalogue
+            return _targets()
+    return _targets()
+
+
+def _targets() -> Mapping[str, Target]:
     from tests.fuzz.catalogue import TARGETS
 
     return TARGETS
 
 
 def inputs(target: Target, seed: int) -> Iterator[bytes]:
-    """Inputs without end: the seeds, then what is made of them; the same for the same seed, as far as keys are not new."""
+    """Inputs without end: the seeds, then what is made of them; the same for the same seed, but for keys in them."""
     seeds = target.seeds()
     yield from seeds
     chance = random.Random(zlib.crc32(f"{seed} {target.name}".encode()))  # noqa: S311  - nothing secret

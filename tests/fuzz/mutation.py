@@ -15,14 +15,47 @@ LONGEST = 48 * 1024
 """Bytes; longer inputs show little more and cost their time."""
 _MOST_CHANGES = 5
 _NUMBERS = (
-    b"0", b"1", b"-1", b"00", b"255", b"256", b"65536", b"2147483648", b"4294967296", b"9999999999", b"1e999",
-    b"1" * 400, "٣".encode(), b"1.5", b"NaN",
-)  # fmt: skip
+    b"0",
+    b"1",
+    b"-1",
+    b"00",
+    b"255",
+    b"256",
+    b"65536",
+    b"2147483648",
+    b"4294967296",
+    b"9999999999",
+    b"1e999",
+    b"1" * 400,
+    "٣".encode(),
+    b"1.5",
+    b"NaN",
+)
 _ODD = (
-    b"", b" ", b"\0", b"\r\n", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xe2\x80\xae", b"\x1b[2J", b"%00", b"A" * 5000,
-    "é".encode(), "\U0001d518".encode(), b"../", b"'", b'"', b"&", b"<", b"\\", b"0001-01-01T00:00:00+14:00",
-    b"9999-12-31T23:59:59-14:00", b"2026-02-30", b"2026-11-25",
-)  # fmt: skip
+    b"",
+    b" ",
+    b"\0",
+    b"\r\n",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"\xef\xbb\xbf",
+    b"\xe2\x80\xae",
+    b"\x1b[2J",
+    b"%00",
+    b"A" * 5000,
+    "é".encode(),
+    "\U0001d518".encode(),
+    b"../",
+    b"'",
+    b'"',
+    b"&",
+    b"<",
+    b"\\",
+    b"0001-01-01T00:00:00+14:00",
+    b"9999-12-31T23:59:59-14:00",
+    b"2026-02-30",
+    b"2026-11-25",
+)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{16,}[A-Za-z0-9+/\s]*={0,2}")
 _NUMBER = re.compile(rb"\d+")
 
@@ -47,13 +80,32 @@ XML = Form(
         re.compile(rb"(?<=>)[^<>]+(?=<)"),
     ),
     (
-        b"<!-- a comment -->", b"<?a b?>", b"<![CDATA[<a>&]]>", b"&#13;", b"&#x0;", b"&a;", b"<a/>", b' Id="a"', b' id="a"',
-        b' xmlns="urn:a"', b' xmlns:a="urn:a"', b' xmlns=""', b' xmlns:a="a&amp;b"', b' xmlns:a="relative"', b'a:b',
-        b'<!DOCTYPE a [<!ENTITY b "c">]>', b'<?xml version="1.1"?>', b'<?xml version="1.0" encoding="UTF-16"?>',
-        b' xml:id="a"', b' xsi:type="a:b"', b"E2014", b"true", b"http://www.w3.org/2000/09/xmldsig#sha1",
+        b"<!-- a comment -->",
+        b"<?a b?>",
+        b"<![CDATA[<a>&]]>",
+        b"&#13;",
+        b"&#x0;",
+        b"&a;",
+        b"<a/>",
+        b' Id="a"',
+        b' id="a"',
+        b' xmlns="urn:a"',
+        b' xmlns:a="urn:a"',
+        b' xmlns=""',
+        b' xmlns:a="a&amp;b"',
+        b' xmlns:a="relative"',
+        b"a:b",
+        b'<!DOCTYPE a [<!ENTITY b "c">]>',
+        b'<?xml version="1.1"?>',
+        b'<?xml version="1.0" encoding="UTF-16"?>',
+        b' xml:id="a"',
+        b' xsi:type="a:b"',
+        b"E2014",
+        b"true",
+        b"http://www.w3.org/2000/09/xmldsig#sha1",
     ),
     holds_base64=True,
-)  # fmt: skip
+)
 JSON = Form(
     (
         re.compile(rb'"[\w.-]+"\s*:\s*(?:"[^"]*"|[\w.+-]+|\{[^{}]*\}|\[[^\[\]]*\])'),
@@ -62,10 +114,26 @@ JSON = Form(
         re.compile(rb"[{}\[\]:,]"),
     ),
     (
-        b"null", b"true", b"[]", b"{}", b'""', b'"\\u0000"', b'"\\ud800"', b'"\\u001b"', b"[[[[", b'{"a":1,"a":2}',
-        b"1e400", b"-0", b"NaN", b"Infinity", b'"x"', b'{"a":', b"0.1", b'"file:///etc/passwd"',
+        b"null",
+        b"true",
+        b"[]",
+        b"{}",
+        b'""',
+        b'"\\u0000"',
+        b'"\\ud800"',
+        b'"\\u001b"',
+        b"[[[[",
+        b'{"a":1,"a":2}',
+        b"1e400",
+        b"-0",
+        b"NaN",
+        b"Infinity",
+        b'"x"',
+        b'{"a":',
+        b"0.1",
+        b'"file:///etc/passwd"',
     ),
-)  # fmt: skip
+)
 TABLE = Form(
     (re.compile(rb"[^\n]*\n"), re.compile(rb'(?<=,)(?:"[^"]*"|[^,\n]*)(?=,)'), re.compile(rb"[\w.-]+")),
     (
@@ -147,23 +215,21 @@ def _of_bytes(data: bytes, chance: random.Random) -> bytes:
     end = min(len(data), start + chance.choice((1, 1, 1, 2, 4, 16, 200)))
     match chance.randrange(7):
         case 0:
-            return data[:start] + bytes((chance.randrange(256),)) + data[end:]
+            made = bytes((chance.randrange(256),))
         case 1:
-            return data[:start] + data[end:]
+            made = b""
         case 2:
-            return data[:start] + chance.choice(_ODD) + data[start:]
+            made = chance.choice(_ODD) + data[start:end]
         case 3:
-            return data[:start]
+            end, made = len(data), b""
         case 4:
-            return data[:end] + data[start:end] * chance.choice((1, 2, 50)) + data[end:]
+            made = data[start:end] * chance.choice((2, 3, 50))
         case 5:
-            first, last = _piece(data, (_NUMBER,), chance)
-            return data[:first] + chance.choice(_NUMBERS) + data[last:]
+            start, end = _piece(data, (_NUMBER,), chance)
+            made = chance.choice(_NUMBERS)
         case _:
-            changed = bytearray(data)
-            for place in range(start, end):
-                changed[place] ^= 1 << chance.randrange(8)
-            return bytes(changed)
+            made = bytes(one ^ 1 << chance.randrange(8) for one in data[start:end])
+    return data[:start] + made + data[end:]
 
 
 _Change = Callable[[bytes, Sequence[bytes], Form, random.Random], bytes]

@@ -25,7 +25,7 @@ _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parser. `enter` takes any bytes, and raises nothing but `errors`, or `Broken` where it sees a promise broken."""
+    """A parser. `enter` takes any bytes and raises nothing but `errors`, or `Broken` where it sees a promise broken."""
 
     name: str
     holds: str

@@ -1,4 +1,4 @@
-"""A bounded run of `make fuzz`, the same every time: what once broke a promise, and a hundred inputs for each parser."""
+"""A bounded run of `make fuzz`, the same every time: what once broke a promise, and some inputs for each parser."""
 
 import itertools
 import re

@@ -1,7 +1,7 @@
 """Evidence that somebody hands us: the ZIP, its manifest, and the messages in it.
 
-An input is the members as text, each under a line with its name. Sizes and hashes in the manifest are put right, so that
-what is read after they were compared is reached, too; the ZIP itself is changed in a target of its own.
+An input is the members as text, each under a line with its name. Sizes and hashes in the manifest are put right, so
+that what is read after they were compared is reached, too; the ZIP itself is changed in a target of its own.
 """
 
 import hashlib
@@ -39,15 +39,29 @@ def _manifest(channel: str, reference: str, envelope: str, members: Members, rep
         {
             "schema": "lodgment-evidence",
             "version": 1,
-            "lodgment": {"id": "a", "reference": reference, "channel": channel, "environment": "sandbox",
-                         "state": "accepted", "version": 9},
+            "lodgment": {
+                "id": "a",
+                "reference": reference,
+                "channel": channel,
+                "environment": "sandbox",
+                "state": "accepted",
+                "version": 9,
+            },
             "personal_data": True,
             "documents": "included",
             "payload": {"file": "payload.xml", **of("payload.xml")},
             "envelopes": [
-                {"attempts": [1], "file": envelope, "parts": [], **of(envelope), "head": head,
-                 "tail": len(whole) - head - len(payload) * has_payload, "has_payload": has_payload,
-                 "created_at": "2026-11-23T03:30:00Z", "assertion_sha256": None}
+                {
+                    "attempts": [1],
+                    "file": envelope,
+                    "parts": [],
+                    **of(envelope),
+                    "head": head,
+                    "tail": len(whole) - head - len(payload) * has_payload,
+                    "has_payload": has_payload,
+                    "created_at": "2026-11-23T03:30:00Z",
+                    "assertion_sha256": None,
+                }
             ],
             "replies": [
                 {"attempt": 1, "file": name, "kind": kind, "content_type": "application/soap+xml", "http_status": 200}
@@ -57,7 +71,7 @@ def _manifest(channel: str, reference: str, envelope: str, members: Members, rep
             "files": [{"name": name, "role": "kept", **of(name)} for name in sorted(members)],
             "signer": None,
         }
-    )  # fmt: skip
+    )
 
 
 @cache
@@ -153,9 +167,25 @@ def _read_manifest(data: bytes) -> None:
 
 
 TARGETS = (
-    Target("evidence", "what was added, taken out or changed is told", _texts, _evidence,
-           (RefusedError, ConfigurationError), Form((*JSON.pieces[:2], *XML.pieces), (*JSON.values, b"receipt", b"response",
-           b"sbr2_stp", b"asic_bn", b'"parts"', b"null"), holds_base64=True)),
+    Target(
+        "evidence",
+        "what was added, taken out or changed is told",
+        _texts,
+        _evidence,
+        (RefusedError, ConfigurationError),
+        Form(
+            (*JSON.pieces[:2], *XML.pieces),
+            (*JSON.values, b"receipt", b"response", b"sbr2_stp", b"asic_bn", b'"parts"', b"null"),
+            holds_base64=True,
+        ),
+    ),
     Target("evidence-zip", "bounded in every direction", _zips, _zip, (RefusedError, ConfigurationError)),
-    Target("evidence-manifest", "believed only as it would be written", _manifest_seeds, _read_manifest, (RefusedError,), JSON),
-)  # fmt: skip
+    Target(
+        "evidence-manifest",
+        "believed only as it would be written",
+        _manifest_seeds,
+        _read_manifest,
+        (RefusedError,),
+        JSON,
+    ),
+)

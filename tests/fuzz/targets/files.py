@@ -97,8 +97,10 @@ def _objects_seeds() -> Sequence[bytes]:
 
 def _mapping_seeds() -> Sequence[bytes]:
     return (
-        b'ignore = ["Notes"]\nignore_others = true\n[columns]\n"ABN" = "payer_abn"\nTFN = "tfn"\n'
-        b'[values]\nbranch = "1"\n[codes.income_type]\nS = "SAW"\n',
+        (
+            b'ignore = ["Notes"]\nignore_others = true\n[columns]\n"ABN" = "payer_abn"\nTFN = "tfn"\n'
+            b'[values]\nbranch = "1"\n[codes.income_type]\nS = "SAW"\n'
+        ),
     )
 
 
@@ -156,9 +158,11 @@ def _inputs(suffix: str) -> Callable[[bytes], None]:
 def _manifest_seeds() -> Sequence[bytes]:
     file_of("doc.xml", jobs.document().encode())
     return (
-        b"job_id,channel,service,action,sender.id,sender.type,employer.abn,payload.file,labels.run,due_date\n"
-        b"job-1,asic_bn,business-names,bnLodgeApplication,SYNTHETIC-1,REGA,51824753556,doc.xml,a,2026-11-28\n"
-        b'job-2,asic_bn,business-names,bnLodgeApplication,SYNTHETIC-1,REGA,51 824 753 556,doc.xml,"b,c",\n',
+        (
+            b"job_id,channel,service,action,sender.id,sender.type,employer.abn,payload.file,labels.run,due_date\n"
+            b"job-1,asic_bn,business-names,bnLodgeApplication,SYNTHETIC-1,REGA,51824753556,doc.xml,a,2026-11-28\n"
+            b'job-2,asic_bn,business-names,bnLodgeApplication,SYNTHETIC-1,REGA,51 824 753 556,doc.xml,"b,c",\n'
+        ),
     )
 
 
@@ -176,17 +180,36 @@ def _employers(data: bytes) -> None:
 
 
 TARGETS = (
-    Target("pay-event", "the pieces in which it comes make no difference", _pay_event_seeds, _pay_event, (StpError,),
-           _RECORDS, (_TFN,)),
+    Target(
+        "pay-event",
+        "the pieces in which it comes make no difference",
+        _pay_event_seeds,
+        _pay_event,
+        (StpError,),
+        _RECORDS,
+        (_TFN,),
+    ),
     Target("record-delimiter", "cut by payer, no byte is lost", _pay_event_seeds, _split, (RecordError,), _RECORDS),
     Target("payee-csv", "no tax file number is quoted", _table_seeds, _table(".csv"), (), TABLE, (_TFN,)),
     Target("payee-ndjson", "no tax file number is quoted", _objects_seeds, _table(".ndjson"), (), JSON, (_TFN,)),
     Target("payee-mapping", "columns of an export by our names", _mapping_seeds, _mapping, (ConfigurationError,), TOML),
-    Target("software-ids", "what is given out can be read, and says the same", _client_seeds, _clients,
-           (ConfigurationError,), TABLE),
+    Target(
+        "software-ids",
+        "what is given out can be read, and says the same",
+        _client_seeds,
+        _clients,
+        (ConfigurationError,),
+        TABLE,
+    ),
     Target("submit-csv", "each row is a job or has problems in words", _manifest_seeds, _inputs(".csv"), (), TABLE),
     Target("submit-ndjson", "each line is a job or has problems in words", _job_lines, _inputs(".ndjson"), (), JSON),
-    Target("submit-documents", "each part is a job or has problems in words", _pay_event_seeds, _inputs(".xml"), (),
-           _RECORDS),
+    Target(
+        "submit-documents",
+        "each part is a job or has problems in words",
+        _pay_event_seeds,
+        _inputs(".xml"),
+        (),
+        _RECORDS,
+    ),
     Target("warm-csv", "employers by ABN", _employer_seeds, _employers, (ConfigurationError,), TABLE),
-)  # fmt: skip
+)

@@ -134,4 +134,4 @@ TARGETS = (
     Target("ber", "an element written is the element that was read", _ber_seeds, _ber, (ber.BerError,), DER),
     Target("evidence-keys", "signers, vouchers and signing keys", _signers, _signer, (), _PEM),
     Target("sealed-blob", "nothing opens that was not sealed; whole as in pieces", _sealed, _blob),
-)  # fmt: skip
+)

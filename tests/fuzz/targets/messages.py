@@ -197,17 +197,36 @@ def _foreign(data: bytes) -> None:
 
 
 TARGETS = (
-    Target("job", "a job survives being written and read; a refusal fits an outcome event", _job_seeds, _job,
-           (JobRefusedError,), JSON),
+    Target(
+        "job",
+        "a job survives being written and read; a refusal fits an outcome event",
+        _job_seeds,
+        _job,
+        (JobRefusedError,),
+        JSON,
+    ),
     Target("step-message", "written again it says the same", _step_seeds, _step, (RefusedError,), JSON),
     Target("outcome-event", "written again it says the same", _event_seeds, _event, (RefusedError,), JSON),
     Target("message-properties", "only texts, and the broker's own few", _property_seeds, _properties),
-    Target("payload-reference", "no file outside the allowed folders is read", _reference_seeds, _reference,
-           (JobRefusedError,), Form(values=(b"..", b"/", b"%2e%2e/", b"%00", b"//", b"file:", b"?a", b"#a", b"/proc/self/environ")),
-           (_OUTSIDE.decode(),)),
+    Target(
+        "payload-reference",
+        "no file outside the allowed folders is read",
+        _reference_seeds,
+        _reference,
+        (JobRefusedError,),
+        Form(values=(b"..", b"/", b"%2e%2e/", b"%00", b"//", b"file:", b"?a", b"#a", b"/proc/self/environ")),
+        (_OUTSIDE.decode(),),
+    ),
     Target("where", "only known fields, times in UTC", _where_seeds, _where, (ConfigurationError,), _WORDS),
-    Target("broker-url", "host and port can be read; the URL is not quoted", _url_seeds, _url, (ConfigurationError,),
-           Form(values=(b"[", b"]", b"@", b":", b"/", b"?a=b", b"#", b"%")), (_SECRET,)),
+    Target(
+        "broker-url",
+        "host and port can be read; the URL is not quoted",
+        _url_seeds,
+        _url,
+        (ConfigurationError,),
+        Form(values=(b"[", b"]", b"@", b":", b"/", b"?a=b", b"#", b"%")),
+        (_SECRET,),
+    ),
     Target("typed-values", "ids, parties and labels", _typed_seeds, _typed),
     Target("foreign-text", "printable, within its limit, and stable", _typed_seeds, _foreign),
-)  # fmt: skip
+)

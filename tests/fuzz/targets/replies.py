@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import cast
@@ -268,9 +267,22 @@ TARGETS = (
     Target("token-reply", "never raises; no expired token, no key quoted", _token_seeds, _token, (), XML),
     Target("soap-envelope", "one body child or a fault", _asic_seeds, _soap, (XmlError,), XML),
     Target("ebms3", "a message written is the message that was read", _ebms_seeds, _ebms, (XmlError, Ebms3Error), XML),
-    Target("sbr-events", "each item has a code; placeholders do not blow texts up", _events_seeds, _events, (XmlError,), XML),
+    Target(
+        "sbr-events",
+        "each item has a code; placeholders do not blow texts up",
+        _events_seeds,
+        _events,
+        (XmlError,),
+        XML,
+    ),
     Target("mime", "the pieces in which it comes make no difference", _mime_seeds, _mime, (), _MIME),
     Target("gzip", "bounded; as the standard library; round trip", _gzip_seeds, _gzip, (), DER),
-    Target("http-reply", "bounded, whatever its coding and its Date", _http_seeds, _http, (ReplyError,),
-           Form(values=(b"Date: ", b"Content-Encoding: gzip", b"+2400", b"-0000", b"Feb", b"99", b",", b"\n\n"))),
-)  # fmt: skip
+    Target(
+        "http-reply",
+        "bounded, whatever its coding and its Date",
+        _http_seeds,
+        _http,
+        (ReplyError,),
+        Form(values=(b"Date: ", b"Content-Encoding: gzip", b"+2400", b"-0000", b"Feb", b"99", b",", b"\n\n")),
+    ),
+)

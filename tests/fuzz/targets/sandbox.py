@@ -157,10 +157,22 @@ def _script_seeds() -> Sequence[bytes]:
 
 TARGETS = (
     Target("sandbox-token-service", "every request is answered", lambda: (_token_request(),), _sts, (), XML),
-    Target("sandbox-token-wish", "key sizes and lifetimes are within their bounds", lambda: (_token_request(),), _wish,
-           (FaultError, XmlError), XML),
+    Target(
+        "sandbox-token-wish",
+        "key sizes and lifetimes are within their bounds",
+        lambda: (_token_request(),),
+        _wish,
+        (FaultError, XmlError),
+        XML,
+    ),
     Target("sandbox-asic", "every request is answered", _application_seeds, _asic, (), XML),
     Target("sandbox-sbr2", "every request is answered", _push, _sbr2, (), XML),
-    Target("sandbox-pay-event", "the pieces in which it comes make no difference", _script_seeds, _scripted, (GzipError,),
-           Form(XML.pieces, (*XML.values, b"SANDBOX: ", b"times=-1", b"seconds=1e400", b"seconds=nan", b"times=9e9"))),
-)  # fmt: skip
+    Target(
+        "sandbox-pay-event",
+        "the pieces in which it comes make no difference",
+        _script_seeds,
+        _scripted,
+        (GzipError,),
+        Form(XML.pieces, (*XML.values, b"SANDBOX: ", b"times=-1", b"seconds=1e400", b"seconds=nan", b"times=9e9")),
+    ),
+)

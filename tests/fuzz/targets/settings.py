@@ -87,8 +87,10 @@ def _toml(data: bytes) -> None:
 
 def _variable_seeds() -> Sequence[bytes]:
     return (
-        b'LODGE_BATCH=10\nLODGE_STUCK_AFTER=PT5M\nLODGE_SOFTWARE={"organisation":"a","product":"b","version":"c"}\n'
-        b"LODGE_SOFTWARE__PRODUCT=d\nLODGE_PAYLOAD_ROOTS=/data/in,/data/more\nLODGE_LOG_LEVEL=debug\nLODGE_STS_RATE=1e3",
+        (
+            b'LODGE_BATCH=10\nLODGE_STUCK_AFTER=PT5M\nLODGE_SOFTWARE={"organisation":"a","product":"b","version":"c"}\n'
+            b"LODGE_SOFTWARE__PRODUCT=d\nLODGE_PAYLOAD_ROOTS=/data/in,/data/more\nLODGE_LOG_LEVEL=debug\nLODGE_STS_RATE=1e3"
+        ),
         f"LODGE_BROKER_URLS=amqp://a:{_SECRET}@b\nLODGE_LEDGER_URL=postgresql://a:{_SECRET}@b/c".encode(),
     )
 
@@ -105,10 +107,30 @@ def _secret(data: bytes) -> None:
 
 
 TARGETS = (
-    Target("settings-file", "no value is quoted; policies fit together", lambda: (_FILE.encode(),), _toml,
-           (ConfigurationError,), TOML, (_SECRET,)),
-    Target("settings-variables", "no value is quoted; policies fit together", _variable_seeds, _variables,
-           (ConfigurationError,), Form((*TOML.pieces[:1], *JSON.pieces), JSON.values), (_SECRET,)),
-    Target("secret-file", "a secret without blanks around it, never quoted", lambda: (f"{_SECRET}\n".encode(),), _secret,
-           (ConfigurationError,), secrets=(_SECRET,)),
-)  # fmt: skip
+    Target(
+        "settings-file",
+        "no value is quoted; policies fit together",
+        lambda: (_FILE.encode(),),
+        _toml,
+        (ConfigurationError,),
+        TOML,
+        (_SECRET,),
+    ),
+    Target(
+        "settings-variables",
+        "no value is quoted; policies fit together",
+        _variable_seeds,
+        _variables,
+        (ConfigurationError,),
+        Form((*TOML.pieces[:1], *JSON.pieces), JSON.values),
+        (_SECRET,),
+    ),
+    Target(
+        "secret-file",
+        "a secret without blanks around it, never quoted",
+        lambda: (f"{_SECRET}\n".encode(),),
+        _secret,
+        (ConfigurationError,),
+        secrets=(_SECRET,),
+    ),
+)

@@ -144,13 +144,22 @@ def _subscription(data: bytes) -> None:
 
 
 TARGETS = (
-    Target("xml", "canonical form is stable, and that of the standard library", _documents, _canonical, (XmlError,), XML),
-    Target("sealing", "our digests agree with xmlsec, over what was given", _documents, _sealed, (JobRefusedError,), XML),
+    Target(
+        "xml", "canonical form is stable, and that of the standard library", _documents, _canonical, (XmlError,), XML
+    ),
+    Target(
+        "sealing", "our digests agree with xmlsec, over what was given", _documents, _sealed, (JobRefusedError,), XML
+    ),
     Target("splicing", "spliced bytes are digested as their canonical form", _documents, _spliced, (XmlError,), XML),
     Target("envelope", "nothing is read but what was signed", _envelopes, _envelope, (EnvelopeError,), XML),
-    Target("as4-message", "nothing is read but what was signed", _pushes, _as4,
-           (As4SignatureError, MimeError), XML),
+    Target("as4-message", "nothing is read but what was signed", _pushes, _as4, (As4SignatureError, MimeError), XML),
     Target("assertion", "the assertion carries the id that is signed", _assertions, _assertion, (XmlError,), XML),
-    Target("software-id-element", "bytes are inserted and none is changed, for expat and libxml2 alike", _envelopes,
-           _subscription, (XmlError,), XML),
-)  # fmt: skip
+    Target(
+        "software-id-element",
+        "bytes are inserted and none is changed, for expat and libxml2 alike",
+        _envelopes,
+        _subscription,
+        (XmlError,),
+        XML,
+    ),
+)
