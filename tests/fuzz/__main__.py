@@ -16,6 +16,8 @@ from pathlib import Path
 from tests.fuzz.guided import ATHERIS, SEEN, Seen, catalogue, fuzz
 from tests.fuzz.target import Target
 
+_STDOUT, _STDERR = 1, 2
+"""The engine writes to the descriptors themselves."""
 FOLDER = Path("build") / "fuzz"
 _EDGES = re.compile(r"^#\d+\s+\w+\s+cov: (\d+)", re.MULTILINE)
 
@@ -84,8 +86,8 @@ def _play(target: Target, seed: int, seconds: float) -> Played:
 
 def _fuzz(target: Target, log: Path, seconds: float, seed: int) -> None:
     with log.open("wb") as file:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(file.fileno(), stream.fileno())
+        for stream in (_STDOUT, _STDERR):
+            os.dup2(file.fileno(), stream)
     fuzz(target, log.parent, seconds, seed)
 
 
