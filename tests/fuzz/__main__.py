@@ -66,7 +66,7 @@ def _play(target: Target, seed: int, seconds: float) -> Played:
     """In a process of its own: the engine ends it, and so may what it finds."""
     folder = FOLDER / target.name
     folder.mkdir(parents=True, exist_ok=True)
-    for path in (*_crashes(folder), folder / SEEN):
+    for path in (*folder.glob("crash-*"), *folder.glob("engine-*"), folder / SEEN):
         path.unlink(missing_ok=True)
     log = folder / "log"
     process = multiprocessing.get_context("fork").Process(target=_fuzz, args=(target, log, seconds, seed))

@@ -19,7 +19,7 @@ from pipeline.lodgment.subscription import Checked, Origin, RegisteredId
 from pipeline.protocol.record_delimiter import RecordError, records
 from tests.doubles import jobs, payee_tables, stp
 from tests.fuzz.mutation import JSON, TABLE, TOML, XML, Form
-from tests.fuzz.scratch import file_of, folder
+from tests.fuzz.scratch import cuts, file_of, folder
 from tests.fuzz.target import TEXT_LIMIT, Target, must
 
 NOW = datetime(2026, 11, 25, 3, 0, tzinfo=UTC)
@@ -47,8 +47,7 @@ def _pay_event_seeds() -> Sequence[bytes]:
 
 def _pay_event(data: bytes) -> None:
     said = []
-    for size in (1, 63, len(data) or 1):
-        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    for pieces in cuts(data):
         try:
             said.append(str(read_pay_event(pieces, update=False, now=NOW)))
         except StpError as error:

@@ -30,6 +30,7 @@ from pipeline.protocol.xml import XmlError
 from tests.doubles import as4, asic, sbr2, sts_replies
 from tests.doubles.stp import pay_event
 from tests.fuzz.mutation import DER, XML, Form
+from tests.fuzz.scratch import cuts
 from tests.fuzz.target import Target, must
 
 _LIMIT = 100_000
@@ -78,15 +79,18 @@ def _reply(data: bytes) -> Reply:
 
 
 @cache
-def _pushed() -> Sent:
+def _pushed() -> tuple[Sent, Sent]:
+    """A push, and a question for its outcome."""
     prepared = sbr2.prepared(pay_event())
     row = sbr2.taken(prepared)
-    return Sent(row, sbr2.sealed(row, prepared.content).head)
+    head = sbr2.sealed(row, prepared.content).head
+    asking = sbr2.taken(prepared, agency_reference=f"{row.reference}@{sbr2.DOMAIN}")
+    return Sent(row, head), Sent(asking, head)
 
 
 @cache
 def _sbr2_seeds() -> tuple[bytes, ...]:
-    message_id = f"{_pushed().lodgment.reference}@{sbr2.DOMAIN}"
+    message_id = f"{_pushed()[0].lodgment.reference}@{sbr2.DOMAIN}"
     found = sbr2.events(("CMN.ATO.GEN.402043", "Error", "1.2"), ("CMN.NEW.1", "Warning", None), maximum="Error")
     content_type, body = sbr2.response(message_id, found, content=found)
     return (
@@ -97,9 +101,7 @@ def _sbr2_seeds() -> tuple[bytes, ...]:
 
 
 def _sbr2(data: bytes) -> None:
-    pushed = _pushed()
-    asked = sbr2.taken(sbr2.prepared(pay_event()), agency_reference=f"{pushed.lodgment.reference}@{sbr2.DOMAIN}")
-    for sent in (pushed, Sent(asked, pushed.head)):
+    for sent in _pushed():
         found = sbr2.make_channel().read_reply(_reply(data), sent)
         must(isinstance(found, Outcome | Failure), "a reply is an outcome or a failure")
 
@@ -177,10 +179,10 @@ def _mime(data: bytes) -> None:
     first, _, body = data.partition(b"\n")
     content_type = first.decode("latin-1")
     said = []
-    for size in (1, 7, 64 * 1024):
-        pieces = (body[start : start + size] for start in range(0, len(body), size))
+    for pieces in cuts(body):
         try:
-            said.append(str(read_package(content_type, pieces)) + read_package(content_type, (body,)).root.hex())
+            package = read_package(content_type, pieces)
+            said.append(str([package.root, *((one, one.content) for one in package.attachments)]))
         except MimeError as error:
             said.append(error.code)
     must(len(set(said)) == 1, "the pieces in which it comes make no difference")
@@ -211,11 +213,9 @@ def _gzip_seeds() -> Sequence[bytes]:
 
 
 def _gzip(data: bytes) -> None:
-    """Whole and byte by byte, and as the standard library reads it."""
+    """In pieces of any size, and as the standard library reads it."""
     said: list[bytes | str] = []
-    for pieces in ((data,), tuple(data[place : place + 1] for place in range(min(len(data), 3000)))):
-        if sum(map(len, pieces)) < len(data):
-            continue
+    for pieces in cuts(data):
         try:
             said.append(b"".join(inflate(pieces, _LIMIT)))
         except GzipError as error:
