@@ -56,10 +56,10 @@ def main() -> int:
     played = {one.name: _play(one, seed, each) for one in chosen}
     runs, seconds = sum(one.seen.runs for one in played.values()), sum(one.seen.seconds for one in played.values())
     _say(f"{'all':22} {runs:9} {seconds:8.0f}")
-    for name, one in played.items():
-        for path in one.crashes:
-            _say(f"CRASH {name}: {path}")
-    return 1 if any(one.crashes for one in played.values()) else 0
+    crashes = [(name, path) for name, one in played.items() for path in one.crashes]
+    for name, path in crashes:
+        _say(f"CRASH {name}: {path}")
+    return 1 if crashes else 0
 
 
 def _play(target: Target, seed: int, seconds: float) -> Played:
