@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tests.doubles.sts_replies import PROOF_KEY_TEXT, token_reply
 
 _LONG = b"A" * 5000
+_KEY = b"QUFB" * 16
 _PAYEE = b"51824753556,Synthetic Bakery,123456782,1990-02-01,61000.50\n"
 _HIDDEN = b"<a:b/><?xmlx y?>"
 """An undeclared prefix is an error that libxml2 goes on after; lxml sees only the last entry of its log, a warning."""
@@ -51,14 +52,16 @@ CRASHERS: Mapping[str, tuple[bytes, ...]] = {
     "sbr-events": (b"<" + _LONG + b"></b>", b"<?xml " * 25_000),
     # `xmlns=""` was taken for a declaration that is lost.
     "splicing": (b'<b:r xmlns:b="urn:b" xmlns:u="urn:u" xmlns=""> xmlns="" </b:r>',),
-    # The library's words quote what stands between tags that do not fit: that may be a private key.
-    "pem": (b"-----BEGIN CERTIFICATE-----\n" + b"QUFB" * 16 + b"\n-----END PRIVATE KEY-----\n",),
+    # Without the dashes of its first line, the library takes a key for a part of the name that it quotes.
+    "pem": (
+        b"-----BEGIN PRIVATE KEY\n%b\n-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----\n" % (_KEY, _KEY),
+    ),
     # Without a header line, a payee's cells were taken for names of columns, and shown.
-    "payee-csv": (_PAYEE * 2, b"a" + _LONG + b",b\n1,2\n", b'"a\x1b[2J",b\n1,2\n'),
-    "payee-ndjson": (b'{"123 456 782": "a"}\n', b'{"' + _LONG + b'": "a"}\n', b'{"123456782": []}\n'),
+    "payee-csv": (_PAYEE * 2, b"a" + _LONG + b",b\n1,2\n"),
+    "payee-ndjson": (b'{"' + _LONG + b'": "a"}\n', b'{"123456782": []}\n'),
     # Names of columns were shown at any length, and compared each with each.
-    "submit-csv": (_LONG + b",b\n1,2\n", b"job_id,payload.file\na," + _LONG + b"\n", b"a," * 30_000 + b"\n"),
-    "software-ids": (_LONG + b",abn\n1,2\n", b"a," * 16_000 + b"\n"),
+    "submit-csv": (_LONG + b",b\n1,2\n", b"job_id,payload.file\na," + _LONG + b"\n"),
+    "software-ids": (b"a," * 16_000 + b"\n",),
     # Cut after a blank, and so another text when it was cleaned again.
     "foreign-text": (b"a" * 999 + b" b",),
 }

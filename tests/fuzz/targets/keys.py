@@ -29,7 +29,7 @@ _PEM = Form(
     (b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN PRIVATE KEY-----\n"),
     holds_base64=True,
 )
-_ENCODED = re.compile(r"[A-Za-z0-9+/]{20,}")
+_ENCODED = re.compile(rb"[A-Za-z0-9+/]{20,}")
 _CONTEXT = b"synthetic"
 
 
@@ -51,7 +51,7 @@ def _pem_file(data: bytes) -> None:
     try:
         _key_file(data)
     except KeystoreError as error:
-        quotes = [one for one in _ENCODED.findall(str(error)) if one.encode() in data]
+        quotes = any(line.decode() in str(error) for line in _ENCODED.findall(data))
         must(not quotes, "no line of the file is quoted, it may be a key's")
         raise
 

@@ -55,10 +55,10 @@ def test_a_key_of_an_unknown_kind_is_refused_when_it_is_asked_for() -> None:
 
 
 def test_an_error_quotes_nothing_of_the_file() -> None:
-    """Where tags do not fit, what stands between them may be a private key."""
+    """Where the dashes of a first line are missing, the library takes the key for a part of its name."""
     line = "QUFB" * 16
     with pytest.raises(CertificateError) as found:
-        read_pem(f"-----BEGIN CERTIFICATE-----\n{line}\n-----END PRIVATE KEY-----\n".encode())
+        read_pem(f"-----BEGIN PRIVATE KEY\n{line}\n-----END PRIVATE KEY-----\n".encode() + pem(DER))
     assert line not in str(found.value)
 
 
