@@ -10,7 +10,7 @@ depends_on = None
 
 _ID = sa.Uuid().with_variant(sa.Text(), "sqlite")
 _MOMENT = sa.DateTime(timezone=True).with_variant(sa.Text(), "sqlite")
-_UNDER_WAY = ("lodgment_under_way_idx", ["id"], "state IN ('authorised', 'received', 'sealed')")
+_UNDER_WAY = ("lodgment_under_way_idx", ["id"], "state IN ('authorised', 'received', 'sealed') AND replayed_at IS NULL")
 _PARKED_FOR_TURN = ("lodgment_share_idx", ["due_at"], "state = 'parked' AND reason_code = 'share.turn'")
 
 

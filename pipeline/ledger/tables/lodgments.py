@@ -127,8 +127,8 @@ NOT_YET_WARM = sa.text(f"state = 'parked' AND reason_code = '{NOT_BEFORE}' AND t
 
 sa.Index("lodgment_ahead_idx", lodgment.c.due_at, postgresql_where=NOT_YET_WARM, sqlite_where=NOT_YET_WARM)
 
-UNDER_WAY = sa.text("state IN ('authorised', 'received', 'sealed')")
-"""Lodgments on their way to the agency: what a small sender's would stand behind."""
+UNDER_WAY = sa.text("state IN ('authorised', 'received', 'sealed') AND replayed_at IS NULL")
+"""Lodgments on their way to the agency: what a small sender's would stand behind. What is replayed gives way to all."""
 
 sa.Index("lodgment_under_way_idx", lodgment.c.id, postgresql_where=UNDER_WAY, sqlite_where=UNDER_WAY)
 

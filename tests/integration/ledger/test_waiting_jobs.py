@@ -1,5 +1,6 @@
 """Jobs that wait for their sender's turn: sealed, in line, and looked up at a cost that does not grow with a bureau."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -96,9 +97,11 @@ async def test_only_what_is_on_its_way_counts_as_under_way(ledger: "Ledger") -> 
     async with ledger.transaction() as tx:
         await lodgments.add(tx, [NewLodgment(row, "{}", {}) for row in rows])
         parked = rows[0].moved(State.PARKED, due_at=LATER, resume=State.RECEIVED)
-        assert await lodgments.move(tx, [(rows[0], parked), (rows[1], rows[1].moved(State.CANCELLED))])
-        assert await lodgments.under_way(tx, 10) == 4
-        assert await lodgments.under_way(tx, 3) == 3
+        replayed = replace(rows[2].moved(State.SEALED, due_at=LATER), replayed_at=NOW)
+        cancelled = rows[1].moved(State.CANCELLED)
+        assert await lodgments.move(tx, [(rows[0], parked), (rows[1], cancelled), (rows[2], replayed)])
+        assert await lodgments.under_way(tx, 10) == 3
+        assert await lodgments.under_way(tx, 2) == 2
 
 
 async def test_a_bureaus_thousands_make_no_look_at_the_line_longer(postgresql_ledger: "Ledger") -> None:
