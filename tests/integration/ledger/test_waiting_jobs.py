@@ -97,7 +97,7 @@ async def test_only_what_is_on_its_way_counts_as_under_way(ledger: "Ledger") -> 
     async with ledger.transaction() as tx:
         await lodgments.add(tx, [NewLodgment(row, "{}", {}) for row in rows])
         parked = rows[0].moved(State.PARKED, due_at=LATER, resume=State.RECEIVED)
-        replayed = replace(rows[2].moved(State.SEALED, due_at=LATER), replayed_at=NOW)
+        replayed = replace(rows[2].moved(State.AUTHORISED, due_at=LATER), replayed_at=NOW)
         cancelled = rows[1].moved(State.CANCELLED)
         assert await lodgments.move(tx, [(rows[0], parked), (rows[1], cancelled), (rows[2], replayed)])
         assert await lodgments.under_way(tx, 10) == 3
