@@ -111,9 +111,10 @@ def _unit(node: etree._Element) -> Unit:
 def _message_info(message: etree._Element) -> MessageInfo:
     node = _required(message, "MessageInfo")
     try:
-        timestamp = instant_of(_required(node, "Timestamp"))
+        # It is in UTC whether it says so or not: the Z is optional (5.2.2.1).
+        timestamp = instant_of(_required(node, "Timestamp"), bare_is_utc=True)
     except XmlError as error:
-        raise Ebms3Error("ebms.value", "eb:Timestamp is no date and time with an offset") from error
+        raise Ebms3Error("ebms.value", "eb:Timestamp is no date and time") from error
     return MessageInfo(_text(node, "MessageId"), timestamp, _optional_text(node, "RefToMessageId"))
 
 

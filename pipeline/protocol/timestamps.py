@@ -10,7 +10,7 @@ from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.wsse import Part
 from pipeline.protocol.xml import XmlError, local_name, text_of
 
-_DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 
 
 def utc_text(moment: datetime) -> str:
@@ -25,18 +25,20 @@ def security_timestamp(created: datetime, time_to_live: timedelta, element_id: s
     return timestamp, Part.of(element_id, timestamp)
 
 
-def instant_of(element: etree._Element) -> datetime:
+def instant_of(element: etree._Element, *, bare_is_utc: bool = False) -> datetime:
     """The point in time that `element` holds, in UTC. Any offset is read, and any number of fraction digits.
+
+    `bare_is_utc` is for standards that have UTC without its Z.
 
     Raises:
         XmlError: `xml.date-time` when it is no xs:dateTime, or has no offset and so could mean any of 26 hours.
     """
     found = _DATE_TIME.fullmatch(text_of(element))
-    if found is None:
+    if found is None or (found[3] is None and not bare_is_utc):
         raise XmlError("xml.date-time", f"{local_name(element)} must hold a date and time with an offset")
     seconds, fraction, offset = found.groups()
     try:
-        whole = datetime.fromisoformat(seconds + offset.replace("Z", "+00:00"))
+        whole = datetime.fromisoformat(seconds + (offset or "Z").replace("Z", "+00:00"))
         return whole.astimezone(UTC) + timedelta(microseconds=int((fraction or "0").ljust(6, "0")[:6]))
     except (ValueError, OverflowError) as error:
         raise XmlError("xml.date-time", f"{local_name(element)} holds no date of the calendar") from error

@@ -36,8 +36,8 @@ _PART: Mapping[str, frozenset[str]] = {
     "DocumentName": frozenset({"PAYEVNT"}),
     "DocumentType": frozenset(),
 }
-"""The properties that the attachment must have, and the values that will do where not any will. Clients write both media
-types: a document of delimited records is text that holds XML, and no XML itself."""
+"""The properties that the attachment must have, and the values that will do where not any will. Clients write both
+media types: a document of delimited records is text that holds XML, and no XML itself."""
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 
 

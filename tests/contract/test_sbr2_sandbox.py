@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,17 +19,13 @@ from pipeline.protocol.credential import Credential
 from pipeline.protocol.ebms3 import Party, PartyId, Property, Receipt, UserMessage
 from pipeline.protocol.ebms3_payloads import payloads
 from pipeline.protocol.gzip_stream import inflate
-from pipeline.protocol.key_files import read_credentials
 from pipeline.protocol.keystore import select
 from pipeline.protocol.mime import read_package
 from pipeline.protocol.sbr_ebms3 import PartyKind
 from pipeline.protocol.sbr_events import read_events
-from pipeline.sandbox import book
 from pipeline.sandbox.book import Line, read_book
-from pipeline.sandbox.commits import Commits
 from pipeline.sandbox.home import APPLIES_TO, Home, Standing, open_home
-from pipeline.sandbox.sbr2 import Door, Sbr2Gateways
-from pipeline.sandbox.sbr2_book import Sbr2Book
+from pipeline.sandbox.sbr2 import Door
 from pipeline.sandbox.sbr2_message import SERVICE
 from pipeline.sandbox.sts import TokenService
 from tests.doubles.pay_jobs import pay_run
@@ -49,28 +45,6 @@ from tests.doubles.sbr2_client import (
 
 DOCUMENT = pay_run("one")
 GZIPPED = (CONTENT_ID, gzipped(DOCUMENT))
-
-
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return open_home(tmp_path_factory.mktemp("sbr2") / "home", now())
-
-
-@pytest.fixture(scope="session")
-def credentials(home: Home) -> tuple[Credential, ...]:
-    return read_credentials(home.keystore_file.read_bytes(), home.keystore_password_file.read_text())
-
-
-@pytest.fixture
-async def gateways(home: Home, tmp_path: Path) -> AsyncIterator[Sbr2Gateways]:
-    async with Commits(tmp_path / "book.sqlite", book.SCHEMA) as commits:
-        yield Sbr2Gateways(home, Sbr2Book(commits))
-
-
-@pytest.fixture
-def client(home: Home, credentials: tuple[Credential, ...], gateways: Sbr2Gateways) -> Sbr2Client:
-    credential = select(credentials, home.credential().id)
-    return Sbr2Client(gateways, credential, token_of(TokenService(home), credential))
 
 
 def other_credential(home: Home, credentials: tuple[Credential, ...]) -> Credential:

@@ -1,6 +1,11 @@
-"""The JDK, and WSS4J with Santuario, as verifiers: nothing of them is in what seals, nor in libxml2 or xmlsec."""
+"""The JDK, and WSS4J with Santuario, as verifiers: nothing of them is in what seals, nor in libxml2 or xmlsec.
 
+With Jakarta Mail they are an AS4 stack, which takes messages apart and composes some of its own.
+"""
+
+import base64
 import subprocess
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import IO, Self
@@ -35,9 +40,9 @@ class _Process:
         assert into is not None
         assert out is not None
         into.write(len(fields).to_bytes(4, "big"))
-        for field in fields:
-            into.write(len(field).to_bytes(4, "big"))
-            into.write(field)
+        for one in fields:
+            into.write(len(one).to_bytes(4, "big"))
+            into.write(one)
         into.flush()
         text = _exactly(out, int.from_bytes(_exactly(out, 4), "big")).decode()
         verdict, *lines = text.splitlines()
@@ -76,3 +81,37 @@ class Wss4j(_Process):
         """Decrypt an EncryptedAssertion, and check the signature of what is in it."""
         own = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         return self.ask(b"open", assertion, own, issuer_der)
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A message as the Java stack would post it."""
+
+    content_type: str
+    body: bytes = field(repr=False)
+
+
+class As4(_Process):
+    """Jakarta Mail for the package, Santuario for the signature and its attachment, WSS4J to sign."""
+
+    def __init__(self) -> None:
+        super().__init__("As4Oracle", with_libraries=True)
+
+    def take_apart(self, content_type: str, body: bytes, certificate_der: bytes) -> Verdict:
+        """A pushed message, or one without attachment, that must be signed by the certificate."""
+        return self.ask(b"message", content_type.encode(), body, certificate_der)
+
+    def acknowledged(self, receipt: bytes, content_type: str, body: bytes, certificate_der: bytes) -> Verdict:
+        """Whether the receipt repeats every digest of the message, as this stack computes them, and no other."""
+        return self.ask(b"receipt", receipt, content_type.encode(), body, certificate_der)
+
+    def compose(
+        self, envelope: bytes, key: RSAPrivateKey, certificate_der: bytes, attachment: tuple[str, bytes], encoding: str
+    ) -> Composed:
+        """Sign and pack an envelope whose Security has the assertion; `attachment` is a Content-ID and its content."""
+        own = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        content_id, content = attachment
+        verdict = self.ask(b"compose", encoding.encode(), envelope, own, certificate_der, content_id.encode(), content)
+        assert verdict.valid, verdict.lines
+        said = dict(line.split(" ", 1) for line in verdict.lines)
+        return Composed(said["content-type"], base64.b64decode(said["body"]))

@@ -10,8 +10,16 @@ from tests.services.processes import ServiceError
 
 _SOURCES = Path(__file__).parents[1] / "oracles" / "java"
 _JARS = Path("/usr/share/java")
-_LIBRARIES = ("wss4j.jar", "xmlsec.jar", "commons-logging.jar", "slf4j-api.jar", "commons-codec.jar")
-_PACKAGES = ("libwss4j-java", "libxml-security-java", "libcommons-codec-java")
+_LIBRARIES = (
+    "wss4j.jar",
+    "xmlsec.jar",
+    "commons-logging.jar",
+    "slf4j-api.jar",
+    "commons-codec.jar",
+    "jakarta-mail.jar",
+    "jakarta-activation.jar",
+)
+_PACKAGES = ("libwss4j-java", "libxml-security-java", "libcommons-codec-java", "libjakarta-mail-java")
 
 
 class CompiledJava:
