@@ -29,6 +29,9 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")
 _BLANK = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s|(?><\?.*?\?>)|(?><!--.*?-->))*+", re.DOTALL)
 """Nothing in it is tried twice: a hundred comments before the first delimiter must not take for ever."""
 
+_ROOT = re.compile(rb"<[A-Za-z_][^<>]{0,1000}>")
+"""The start of an element around all documents, which some products write and no agency takes."""
+
 
 class RecordError(ValueError):
     """A record-delimited document that breaks a rule. `code` says which; `where` is the id of the document within."""
@@ -69,9 +72,18 @@ class Record:
 
 
 def is_record_delimited(start: bytes) -> bool:
-    """Whether a document that begins with these bytes begins with a delimiter; some kilobytes are enough."""
-    blank = _BLANK.match(start)
-    return blank is not None and _OPENING.match(start, blank.end()) is not None
+    """Whether a document that begins with these bytes begins with a delimiter; some kilobytes are enough.
+
+    One inside a root element counts too, so that `records` says what is wrong with it.
+    """
+    place = _after_blank(start, 0)
+    root = None if _OPENING.match(start, place) else _ROOT.match(start, place)
+    return _OPENING.match(start, place if root is None else _after_blank(start, root.end())) is not None
+
+
+def _after_blank(start: bytes, place: int) -> int:
+    blank = _BLANK.match(start, place)
+    return place if blank is None else blank.end()
 
 
 def records(pieces: Iterable[bytes]) -> Iterator[Record]:
@@ -86,7 +98,7 @@ def records(pieces: Iterable[bytes]) -> Iterator[Record]:
         if count:
             yield _record(raw)
         elif not _BLANK.fullmatch(raw):
-            raise RecordError("records.start", "the document must begin with a Record_Delimiter")
+            raise RecordError("records.start", "a Record_Delimiter must stand first, and no element around it")
     if count < 1:
         raise RecordError("records.empty", "the document holds no Record_Delimiter")
 

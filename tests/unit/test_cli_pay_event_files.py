@@ -1,13 +1,15 @@
 """What `lodge submit` makes of files of pay events: a job for each payer, to the byte."""
 
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from pipeline.interfaces.cli.inputs import Found, Source, Terms, option_problems, read_inputs
+from pipeline.interfaces.cli.pay_events import is_pay_event
 from pipeline.interfaces.cli.payloads import Spool
 from pipeline.lodgment.job import INLINE_LIMIT, LodgmentJob
 from tests.doubles.stp import ABN, child, delimiter, parent
@@ -153,6 +155,49 @@ def test_where_documents_cannot_be_told_apart_the_part_before_is_no_job_either(t
     assert rest.origin.endswith(", the rest")
     assert "payer 2" in rest.problems[0]
     assert "DocumentID" in rest.problems[0]
+
+
+def test_a_root_element_around_the_documents_is_told(tmp_path: Path, spool: Path) -> None:
+    wrapped = b'<?xml version="1.0" encoding="UTF-8"?>\r\n<ato>\r\n' + payer(1) + b"</ato>\r\n"
+    path = written(tmp_path / "events.xml", wrapped)
+    assert is_pay_event(path)
+    (bad,) = read(path, spool)
+    assert (bad.origin, bad.problems) == (
+        str(path),
+        ("payload: a Record_Delimiter must stand first, and no element around it",),
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"<ato>x</ato>", b"<a><b><Record_Delimiter/></b></a>", b"", b"<ato", b"a,b\n1,2\n"]
+)
+def test_a_file_of_something_else_is_no_pay_event(tmp_path: Path, content: bytes) -> None:
+    assert not is_pay_event(written(tmp_path / "other.xml", content))
+
+
+STYLES: Mapping[str, Callable[[bytes], bytes]] = {
+    "a byte order mark and CRLF": lambda one: b"\xef\xbb\xbf" + one.replace(b"\n", b"\r\n"),
+    "a declaration before each document": lambda one: one.replace(
+        b"<tns:PAYEVNT", b'<?xml version="1.0"?>\n<tns:PAYEVNT'
+    ),
+    "nothing between documents": lambda one: one.replace(b"\n", b""),
+    "indented": lambda one: b"\n        " + one.replace(b"\n", b"\n        "),
+    "other attributes first": lambda one: re.sub(rb'(DocumentType="\w+") (DocumentName="\w+")', rb"\2 \1", one),
+    "ids of its own": lambda one: re.sub(rb'DocumentID="1\.(\d)"', rb'DocumentID="20261125-AbC.\1"', one).replace(
+        b'RelatedDocumentID="1.1"', b'RelatedDocumentID="20261125-AbC.1"'
+    ),
+    "another prefix": lambda one: one.replace(b"tns:", b"ns0:").replace(b"xmlns:tns", b"xmlns:ns0"),
+}
+"""How payroll products that are known by their source write the same event."""
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_an_event_is_read_in_the_style_of_any_product(tmp_path: Path, spool: Path, style: str) -> None:
+    changed = STYLES[style](payer(1))
+    assert changed != payer(1)
+    (part,) = read(written(tmp_path / "events.xml", changed), spool)
+    assert part.job is not None, part
+    assert part.job.payload.inline_bytes() == changed
 
 
 def test_a_child_without_a_parent_is_told(tmp_path: Path, spool: Path) -> None:

@@ -96,6 +96,9 @@ def parts_of(path: Path, spool: Spool) -> Iterator[Part | BadPart]:
             origin = f"{path}, payer {number} (document {first.document_id})" if several else str(path)
             yield _part(origin, first, records_of_one, spool if several else None, path)
     except RecordError as error:
+        if number == 0:
+            yield BadPart(str(path), (f"payload: {error}",))
+            return
         problem = f"from payer {number} on, documents cannot be told apart: {error}"
         yield BadPart(f"{path}, the rest", (f"payload: {problem}",))
 

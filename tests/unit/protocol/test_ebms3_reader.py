@@ -1,5 +1,7 @@
 """Receipts, errors and answers as other people's servers write them."""
 
+from datetime import UTC
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -139,6 +141,13 @@ def test_reads_a_receipt_of_any_prefix_and_one_without_digests() -> None:
     assert bare.references == ()
 
 
+def test_a_timestamp_is_in_utc_whether_it_says_so_or_not() -> None:
+    written = signal("<eb:Receipt/>")
+    bare, marked = (read_envelope(written.replace(b"+11:00", end)).units[0].info for end in (b"", b"Z"))
+    assert bare.timestamp == marked.timestamp
+    assert bare.timestamp.tzinfo is UTC
+
+
 USER = (
     f"<eb:UserMessage>{INFO}<eb:PartyInfo><eb:From><eb:PartyId>a</eb:PartyId><eb:Role>r</eb:Role></eb:From><eb:To>"
     "<eb:PartyId>b</eb:PartyId><eb:Role>r</eb:Role></eb:To></eb:PartyInfo><eb:CollaborationInfo><eb:Service>s"
@@ -160,7 +169,7 @@ USER = (
         (signal("<eb:Receipt/><eb:Receipt/>"), "ebms.twice"),
         (signal("<eb:Error severity='failure'/>"), "ebms.missing"),
         (signal("<eb:Error errorCode='E' severity='failure'/>" * (UNIT_LIMIT + 1)), "ebms.too-many"),
-        (signal("<eb:Receipt/>").replace(b"+11:00", b""), "ebms.value"),
+        (signal("<eb:Receipt/>").replace(b"+11:00", b"+11"), "ebms.value"),
         (signal("<eb:Receipt/>").replace(b"r@agency", b"r<!-- x -->@agency"), "ebms.value"),
         (signal("<eb:Receipt/>").replace(b"r@agency.example.test", b""), "ebms.missing"),
         (envelope(USER.replace("<eb:Action>a</eb:Action>", "")), "ebms.missing"),
