@@ -47,7 +47,11 @@ many = settings(
 )
 COVERED = [Ns.EBMS3("Messaging"), Ns.SAML2("EncryptedAssertion"), Ns.SOAP("Body")]
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40).map(lambda text: _NOT_XML.sub("-", text))
+texts = (
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
+    .map(lambda text: _NOT_XML.sub("-", text))
+    .filter(str.strip)
+)
 attached = st.binary(max_size=3_000) | st.builds(
     # Edges are where a package is cut wrongly; what is between only has to be long.
     lambda head, size, tail: head + bytes(range(256)) * size + tail,

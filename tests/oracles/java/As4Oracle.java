@@ -1,4 +1,5 @@
 import java.io.ByteArrayInputStream;
+import java.io.IOException;
 import java.net.URLDecoder;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
@@ -68,9 +69,10 @@ final class As4Oracle {
         for (Element part : elements(messaging, EB, "PartInfo")) {
             String contentId = contentId(part.getAttribute("href"));
             byte[] content = package_.parts.get(contentId);
-            if (content.length > 1 && (content[0] & 0xff | (content[1] & 0xff) << 8) == GZIPInputStream.GZIP_MAGIC) {
-                byte[] inflated = new GZIPInputStream(new ByteArrayInputStream(content)).readAllBytes();
-                found.add("document " + contentId + " " + sha256(inflated));
+            try (GZIPInputStream inflated = new GZIPInputStream(new ByteArrayInputStream(content))) {
+                found.add("document " + contentId + " " + sha256(inflated.readAllBytes()));
+            } catch (IOException notGzip) {
+                found.add("no-document " + contentId);
             }
         }
         return found;
