@@ -82,12 +82,14 @@ class _ConfirmingChannel:
         self._number = 0
         self._pending: dict[int, tuple[_Batch, Outgoing]] = {}
         self._room = asyncio.Event()
+        self._refused = False
         channel.raw.add_on_return_callback(self._on_return)
         channel.lost.add_done_callback(self._on_lost)
 
     @property
     def usable(self) -> bool:
-        return bool(self._channel.raw.is_open)
+        """Whether to publish more on it: a channel that was refused once may be refused for ever (decision 32)."""
+        return bool(self._channel.raw.is_open) and not self._refused
 
     async def select(self) -> None:
         await self._channel.ask(lambda reply: self._channel.raw.confirm_delivery(self._on_confirm, reply))
@@ -127,11 +129,14 @@ class _ConfirmingChannel:
         for each in numbers:
             batch, message = self._pending.pop(each)
             if refused:
+                self._refused = True
                 batch.nacked.append(message.message_id)
             batch.missing -= 1
             if batch.missing == 0:
                 settle(batch.settled, None)
         self._room.set()
+        if self._refused and not self._pending:
+            self.drop()
 
     def _on_return(self, _: object, __: object, properties: pika.BasicProperties, ___: bytes) -> None:
         """A return comes before the confirm of the same message, so the message is still pending."""

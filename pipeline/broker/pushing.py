@@ -101,6 +101,11 @@ class Push:
             elif self._on_confirmed is not None:
                 self._on_confirmed(message.job_id)
 
+    @property
+    def refused(self) -> bool:
+        """Whether the broker took something not."""
+        return bool(self._refused)
+
     def lost(self) -> None:
         """The connection is gone: what was under way is to be sent again, first."""
         self._again.extendleft(reversed(self.under_way.values()))
@@ -111,7 +116,8 @@ class Push:
         if self._unroutable:
             raise UnconfirmedError("broker.unroutable", f"no queue takes jobs from {exchange}", self.unconfirmed())
         if self._refused:
-            raise UnconfirmedError("broker.unconfirmed", "the broker refused: its queue is full", self.unconfirmed())
+            text = "the broker refused: its queue is full, or moving to another node"
+            raise UnconfirmedError("broker.unconfirmed", text, self.unconfirmed())
         if self._breach is not None:
             raise self._breach
 
@@ -147,6 +153,8 @@ class Line:
             raise
         finally:
             self._push = None
+        if push.refused:
+            self._leave_channel()
         push.conclude(self._dial.exchange)
 
     def close(self) -> None:
@@ -159,6 +167,15 @@ class Line:
         if self._connection is not None:
             abandon(self._connection)
         self._connection = self._channel = None
+
+    def _leave_channel(self) -> None:
+        """The next push gets a channel of its own: one that was refused once may be refused for ever (decision 32)."""
+        if self._channel is not None:
+            try:
+                self._channel.close()
+            except LOST:
+                self.drop()
+        self._channel = None
 
     def _persist(self, push: Push, patience: float) -> None:
         """Send, over new connections where needed; give up when one for each URL was lost without a confirm between."""
@@ -205,7 +222,8 @@ class Line:
 
     def _ready(self) -> amqp.Channel:
         if self._channel is None:
-            self._connection = self._dial()
+            if self._connection is None:
+                self._connection = self._dial()
             channel = self._connection.channel()
             channel.events["basic_ack"].add(self._on_ack)
             channel.events["basic_nack"].add(self._on_nack)

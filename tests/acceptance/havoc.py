@@ -71,6 +71,8 @@ class Pusher:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.failure: BaseException | None = None
+        self.setbacks = 0
+        """How often the broker did not confirm."""
         self._thread.start()
 
     def push(self, jobs: Mapping[str, bytes]) -> None:
@@ -108,6 +110,7 @@ class Pusher:
                 self._producer.push_many([jobs[job_id] for job_id in missing])
             except UnconfirmedError as error:
                 missing = error.job_ids
+                self.setbacks += 1
                 self._stopped.wait(0.5)
             else:
                 return

@@ -293,6 +293,28 @@ async def test_a_full_queue_refuses_its_publisher(amqp_url: str, topology: Topol
         assert refusal.value.code == "broker.unconfirmed"
 
 
+async def test_after_a_refusal_publishes_on_another_channel_and_leaves_the_first(mortal_rabbit: PrivateRabbit) -> None:
+    """A channel that RabbitMQ refused once while the queue had no leader is refused for ever."""
+    topology = replace(Topology("refusing"), max_length=10)
+
+    async def channels() -> set[str]:
+        listed = await asyncio.to_thread(mortal_rabbit.ctl, "list_channels", "--no-table-headers", "pid")
+        return set(listed.split())
+
+    async with opened(mortal_rabbit.url, topology) as broker:
+        await broker.publish([step(0)])
+        (before,) = await channels()
+        with pytest.raises(DependencyDownError, match="refused"):
+            await publish_without_end(broker)
+        subscription = await broker.subscribe("seal", 100)
+        await subscription.ack(await subscription.take(100, 1))
+        await publish_until_confirmed(broker, step(1))
+        await take(subscription, {"id-1"})
+        await subscription.close()
+        (after,) = await channels()
+    assert before != after
+
+
 def test_works_on_uvloop(amqp_url: str, topology: Topology) -> None:
     async def scenario() -> None:
         async with opened(amqp_url, topology) as broker:

@@ -289,6 +289,22 @@ def test_names_the_jobs_that_a_full_queue_refused(amqp_url: str, topology: Topol
     assert set(confirmed) <= received_ids(amqp_url, small)
 
 
+def test_after_a_refusal_pushes_over_another_channel_of_its_connection(mortal_rabbit: PrivateRabbit) -> None:
+    """A channel that RabbitMQ refused once while the queue had no leader is refused for ever."""
+    small = replace(Topology("producer-and-full-queue"), max_length=20)
+    declare(mortal_rabbit.url, small)
+    with Producer([mortal_rabbit.url], small.namespace) as producer:
+        producer.push(job("first"))
+        connection, channel = mortal_rabbit.ctl("list_channels", "--no-table-headers", "connection", "pid").split()
+        with pytest.raises(UnconfirmedError, match="refused"):
+            producer.push_many((job(n) for n in range(500)), window=10)
+        received(mortal_rabbit.url, small)
+        producer.push(job("last"))
+        same, other = mortal_rabbit.ctl("list_channels", "--no-table-headers", "connection", "pid").split()
+    assert received_ids(mortal_rabbit.url, small) == {"job-last"}
+    assert (connection, channel != other) == (same, True)
+
+
 def test_says_when_no_broker_can_be_reached() -> None:
     nobody = f"amqp://guest:hush@127.0.0.1:{free_port()}/"
     with Producer([nobody]) as producer, pytest.raises(UnconfirmedError, match="job-1") as refusal:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.services.processes import Service, ServiceError, free_port
@@ -102,6 +103,41 @@ class PrivateRabbit:
             "RABBITMQ_CONF_ENV_FILE": f"{home}/no-such-file",
             "RABBITMQ_ADVANCED_CONFIG_FILE": f"{home}/advanced.config",
         }
+
+
+class PrivateCluster:
+    """Three nodes that know each other; a queue that is declared on any of them has a member on each."""
+
+    SIZE = 3
+
+    def __init__(self) -> None:
+        first = PrivateRabbit()
+        self.nodes = [first, *(PrivateRabbit(beside=first) for _ in range(self.SIZE - 1))]
+
+    @property
+    def urls(self) -> list[str]:
+        return [node.url for node in self.nodes]
+
+    def start(self) -> None:
+        """Start every node, and let the others join the first."""
+        with ThreadPoolExecutor(self.SIZE) as threads:
+            for started in [threads.submit(node.start) for node in self.nodes]:
+                started.result()
+        first, *others = self.nodes
+        for node in others:
+            node.join(first)
+
+    def leader_of(self, queue: str, asked: PrivateRabbit) -> PrivateRabbit:
+        """The node that leads a queue, in the words of the node `asked`."""
+        rows = [line.split() for line in asked.ctl("list_queues", "name", "leader").splitlines()]
+        [leader] = [row[1] for row in rows if row[0] == queue]
+        [node] = [node for node in self.nodes if node.name == leader]
+        return node
+
+    def stop(self) -> None:
+        """The first node last: its name server is everybody's."""
+        for node in reversed(self.nodes):
+            node.stop()
 
 
 def _scripts() -> Path:
