@@ -57,10 +57,12 @@ class Quarantined:
     fate_reason: str | None = None
     fixed_at: datetime | None = None
     fixed_by: str | None = None
+    identity: str | None = None
+    """What came with this is the same message; None is like no other."""
 
 
 async def add(tx: Tx, items: Sequence[Quarantined]) -> None:
-    """Keep messages; one whose id is there already stays as it is."""
+    """Keep messages; one that is kept already stays as it is: by its id, or until it leaves by its identity."""
     if items:
         await tx.connection.execute(_add(tx.dialect), [_row(tx, item) for item in items])
 
@@ -107,7 +109,7 @@ async def count(tx: Tx) -> int:
 @cache
 def _add(dialect: Dialect) -> sa.Executable:
     insert = postgresql.insert if dialect is Dialect.POSTGRESQL else sqlite.insert
-    return insert(quarantine).on_conflict_do_nothing(index_elements=["id"])
+    return insert(quarantine).on_conflict_do_nothing()
 
 
 @cache
@@ -190,6 +192,7 @@ def _row(tx: Tx, item: Quarantined) -> dict[str, object]:
         "fate_reason": item.fate_reason,
         "fixed_at": item.fixed_at,
         "fixed_by": item.fixed_by,
+        "identity": item.identity,
     }
 
 
@@ -210,6 +213,7 @@ def _quarantined(row: Row[Any], body: bytes) -> Quarantined:
         fate_reason=row.fate_reason,
         fixed_at=row.fixed_at,
         fixed_by=row.fixed_by,
+        identity=row.identity,
     )
 
 

@@ -1,6 +1,7 @@
 """quarantine: keep what no stage could handle, with its reason, where operators see it; hold the lodgment concerned."""
 
 from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
 
 import structlog
 
@@ -48,16 +49,19 @@ class Quarantine:
             lodgment_id = read_step_message(delivery.body).lodgment_id
         except RefusedError:
             lodgment_id = None
+        step = delivery.headers.get(STEP_HEADER) or _died_in(delivery)
+        code = delivery.headers.get(CODE_HEADER, "delivery.limit")
         return Quarantined(
             id=self._context.new_id(),
-            step=delivery.headers.get(STEP_HEADER) or _died_in(delivery),
-            code=delivery.headers.get(CODE_HEADER, "delivery.limit"),
+            step=step,
+            code=code,
             reason=delivery.headers.get(REASON_HEADER, _WORN_OUT),
             job_id=None,
             lodgment_id=lodgment_id,
             message_id=delivery.message_id,
             body=delivery.body,
             received_at=self._context.clock(),
+            identity=_identity(step, code, delivery),
         )
 
     async def _hold(self, tx: Tx, items: Sequence[Quarantined]) -> list[Outgoing]:
@@ -74,6 +78,13 @@ class Quarantine:
         ]
         won = await lodgments.move(tx, moves)
         return [outcome_event(after, (), self._context.clock()) for _, after in moves if after.id in won]
+
+
+def _identity(step: str, code: str, delivery: Delivery) -> str:
+    """The same for a message that comes again because we, or whoever put it here, died before the acknowledgement."""
+    texts = (step, code, delivery.message_id or "")
+    parts = (*(text.encode(errors="surrogatepass") for text in texts), delivery.body)
+    return sha256(b"".join(sha256(part).digest() for part in parts)).hexdigest()
 
 
 def _died_in(delivery: Delivery) -> str:

@@ -86,11 +86,6 @@ class Pusher:
         if self.failure is not None:
             raise self.failure
 
-    @property
-    def busy(self) -> bool:
-        """Whether something was not confirmed yet."""
-        return self._thread.is_alive()
-
     def abandon(self) -> None:
         self._stopped.set()
 

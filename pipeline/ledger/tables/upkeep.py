@@ -45,6 +45,15 @@ quarantine = sa.Table(
     sa.Column("fate_reason", sa.Text),
     sa.Column("fixed_at", Moment),
     sa.Column("fixed_by", sa.Text),
+    # By which a message is known that comes a second time; none in rows of releases before this column.
+    sa.Column("identity", sa.Text),
+)
+sa.Index(
+    "quarantine_identity_idx",
+    quarantine.c.identity,
+    unique=True,
+    postgresql_where=quarantine.c.released_at.is_(None),
+    sqlite_where=quarantine.c.released_at.is_(None),
 )
 sa.Index(
     "quarantine_kept_idx",

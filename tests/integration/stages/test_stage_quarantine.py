@@ -7,9 +7,11 @@ import pytest
 
 from pipeline.broker.port import Exchange, Outgoing
 from pipeline.ledger import quarantine
+from pipeline.ledger.quarantine import Fate, Settling
 from pipeline.lodgment.states import State, Step
 from pipeline.stages.contract import to_step
 from pipeline.stages.quarantine import CODE_HEADER, STEP_HEADER, Quarantine
+from tests.doubles.lodgments import NOW
 from tests.integration.stages.conftest import delivery, drive
 
 if TYPE_CHECKING:
@@ -44,3 +46,34 @@ async def test_keeps_whatever_comes(bench: "Bench", body: bytes) -> None:
     async with bench.ledger.transaction(read_only=True) as tx:
         kept = await quarantine.list_(tx, 10)
         assert [await quarantine.read(tx, item.id) is not None for item in kept] == [True, True]
+
+
+async def test_keeps_once_what_comes_again_until_it_has_left(bench: "Bench") -> None:
+    """The scheduler died before its acknowledgement; and later the message fails once more."""
+    message = delivery(dead(b"a message", Step.SEAL))
+    stage = Quarantine(bench.context())
+    await drive(stage, [message])
+    await drive(stage, [message, message])
+    async with bench.ledger.transaction() as tx:
+        [kept] = await quarantine.list_(tx, 10)
+        assert await quarantine.settle(tx, kept.id, Settling(Fate.RETURNED, "ana@desk", "mended", NOW))
+    await drive(stage, [message])
+    async with bench.ledger.transaction(read_only=True) as tx:
+        assert await quarantine.count(tx) == 1
+        assert len(await quarantine.list_(tx, 10, released=True)) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        dead(b"another body", Step.SEAL),
+        dead(b"a message", Step.SUBMIT),
+        dead(b"a message", Step.SEAL, "test.other"),
+        replace(dead(b"a message", Step.SEAL), message_id="other"),
+    ],
+    ids=["body", "step", "code", "message id"],
+)
+async def test_keeps_what_differs(bench: "Bench", other: Outgoing) -> None:
+    await drive(Quarantine(bench.context()), [delivery(dead(b"a message", Step.SEAL)), delivery(other)])
+    async with bench.ledger.transaction(read_only=True) as tx:
+        assert await quarantine.count(tx) == 2
