@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from pipeline.lodgment.errors import ConfigurationError, DependencyDownError
+from pipeline.protocol.certificates import CertificateError, read_der
 from pipeline.protocol.credential import Digest
 from pipeline.protocol.keystore import KeystoreError
 from pipeline.secret_files import read_secret
@@ -94,8 +95,8 @@ class Pkcs11Token:
         with self._lock, _told(self.label):
             found = [bytes(one[pkcs11.Attribute.VALUE]) for one in self._opened().get_objects(wanted)]
         try:
-            return [x509.load_der_x509_certificate(one) for one in found]
-        except (ValueError, x509.InvalidVersion) as error:
+            return [read_der(one) for one in found]
+        except CertificateError as error:
             text = f"a certificate in the token {self.label!r} cannot be read: {error}"
             raise KeystoreError("keystore.malformed", text) from error
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from cryptography.x509 import Certificate, load_pem_x509_certificates
+from cryptography.x509 import Certificate
 
 from pipeline.channels.asic_bn import NAME as ASIC
 from pipeline.channels.asic_bn import AsicBusinessNames
@@ -27,6 +27,7 @@ from pipeline.gateway.client import Timeouts
 from pipeline.lodgment.breaker import BreakerPolicy, Budget
 from pipeline.lodgment.errors import ConfigurationError
 from pipeline.policies import retry_policies, usual_policy
+from pipeline.protocol.certificates import read_pem
 from pipeline.protocol.sbr_ebms3 import Software as RegisteredSoftware
 from pipeline.protocol.suites import V1_2_LEGACY, V1_3
 from pipeline.protocol.wstrust import RelationshipId
@@ -180,7 +181,7 @@ def _certificates(path: Path | None) -> tuple[Certificate, ...]:
     if path is None:
         return ()
     try:
-        return tuple(load_pem_x509_certificates(path.read_bytes()))
+        return tuple(read_pem(path.read_bytes()))
     except (OSError, ValueError) as error:
         text = f"agency_certificates: {path} is not a readable PEM file of certificates"
         raise ConfigurationError("settings.agency-certificates", text) from error

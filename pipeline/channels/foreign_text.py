@@ -10,4 +10,4 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200b-\u200f\u202a-\
 
 def plain(text: str, limit: int = TEXT_LIMIT) -> str:
     """Foreign text made safe to store and show: one line, no control or direction characters, cut at `limit`."""
-    return " ".join(_UNPRINTABLE.sub(" ", text[: 2 * limit]).split())[:limit]
+    return " ".join(_UNPRINTABLE.sub(" ", text[: 2 * limit]).split())[:limit].rstrip()

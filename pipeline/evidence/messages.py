@@ -17,6 +17,7 @@ from pipeline.channels.sbr2_stp import NAME as STP
 from pipeline.protocol.as4_receipts import ReceiptFault, disagreements
 from pipeline.protocol.as4_signed_info import As4SignatureError
 from pipeline.protocol.as4_verify import PUSH_POLICY, RESPONSE_POLICY, Verified, verify_message
+from pipeline.protocol.certificates import CertificateError, read_der
 from pipeline.protocol.ebms3 import Ebms3Error, ErrorSignal, PullRequest, Receipt, SignedReference, Unit, UserMessage
 from pipeline.protocol.ebms3_reader import read_envelope, read_messaging
 from pipeline.protocol.mime import Package, read_package
@@ -92,9 +93,12 @@ def prove_receipt(content_type: str, content: bytes, sent: Proven) -> str:
     Raises:
         UnprovenError: it acknowledges something else.
     """
-    (unit,) = _units(content_type, content)
-    assert isinstance(unit, Receipt)  # noqa: S101  - `kind_of` has said so of these very bytes
-    wrong = disagreements(unit, sent.message_id, sent.references)
+    match _units(content_type, content):
+        case (Receipt() as receipt,):
+            wrong = disagreements(receipt, sent.message_id, sent.references)
+        case _:
+            # The manifest calls it a receipt, and whoever wrote that may have meant harm.
+            raise UnprovenError("it is no receipt")
     if [one.fault for one in wrong] == [ReceiptFault.NO_DIGESTS]:
         return "acknowledges the message id, without digests of what arrived; receipts are not signed"
     if wrong:
@@ -163,8 +167,8 @@ def _sent_to_asic(sent: Sent) -> Proven:
     signed = verify_document_signature(sent.content)
     _check_reference(signed.body, sent.reference)
     try:
-        who = _who(x509.load_der_x509_certificate(signed.certificate_der))
-    except ValueError as error:
+        who = _who(read_der(signed.certificate_der))
+    except CertificateError as error:
         raise UnprovenError("its certificate cannot be read") from error
     return Proven(
         f"RSA signature over body and certificate by {who}; messageReferenceNumber {sent.reference}",

@@ -22,10 +22,21 @@ from cryptography.hazmat.primitives.serialization import (
 
 from pipeline.evidence.manifest import SIGNER, Signer
 from pipeline.lodgment.errors import ConfigurationError, RefusedError
+from pipeline.protocol.certificates import public_key_of, read_pem
 from pipeline.secret_files import read_secret, require_private
 
 SHORTEST_RSA = 2048
 _LONGEST_CHAIN = 10
+_NOT_ISSUED = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What a library says of two certificates of which one did not issue the other, or that it cannot read."""
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -100,7 +111,7 @@ def load_signing_key(path: Path, password_file: Path | None) -> SigningKey:
     password = None if password_file is None else read_secret(password_file, "evidence key password").encode()
     try:
         key = load_pem_private_key(content, password)
-        certificates = x509.load_pem_x509_certificates(content) if b"-----BEGIN CERTIFICATE" in content else []
+        certificates = read_pem(content) if b"-----BEGIN CERTIFICATE" in content else []
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         text = "is no private key in PEM, or its password is wrong, missing or not needed"
         raise ConfigurationError("evidence.key", f"evidence key: {path} {text}") from error
@@ -125,8 +136,8 @@ def read_signer(pem: bytes) -> tuple[PublicKey, tuple[x509.Certificate, ...]]:
     key: object
     try:
         if b"-----BEGIN CERTIFICATE" in pem:
-            certificates = tuple(x509.load_pem_x509_certificates(pem))
-            key = certificates[0].public_key()
+            certificates = tuple(read_pem(pem))
+            key = public_key_of(certificates[0])
         else:
             key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -149,7 +160,7 @@ def read_vouchers(path: Path) -> Vouchers:
     text = f"--trust: {path} holds neither certificates nor a public key (RSA, EC, Ed25519) in PEM"
     try:
         if b"-----BEGIN CERTIFICATE" in content:
-            certificates = tuple(x509.load_pem_x509_certificates(content))
+            certificates = tuple(read_pem(content))
             return Vouchers(frozenset(map(_fingerprint_of, certificates)), certificates)
         key = load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -182,7 +193,7 @@ def fingerprint(key: PublicKey) -> str:
 
 
 def _fingerprint_of(certificate: x509.Certificate) -> str:
-    der = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    der = public_key_of(certificate).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()
 
 
@@ -210,6 +221,6 @@ def _issued(below: x509.Certificate, above: x509.Certificate) -> bool:
     try:
         constraints = above.extensions.get_extension_for_class(x509.BasicConstraints)
         below.verify_directly_issued_by(above)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
+    except _NOT_ISSUED:
         return False
     return constraints.value.ca

@@ -1,5 +1,13 @@
 """What can go wrong while handling a message, by what happens next: three fates, and nothing else crosses a layer."""
 
+_QUOTED = 80
+"""Characters of somebody's text that an error repeats."""
+
+
+def quoted(text: str) -> str:
+    """`text` as an error may repeat it: in quotes, on one line, and cut."""
+    return repr(text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…")
+
 
 class PipelineError(Exception):
     """The root. `code` is stable and searchable; the text names field, rule and fix."""

@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +17,8 @@ from pipeline.lodgment.software_id import form_fault
 INLINE_LIMIT = 256 * 1024
 """Bytes of payload that a job may carry itself; larger documents are passed by reference (claim check)."""
 
+PROBLEMS_TOLD = 20
+_PLAIN_NAME = re.compile(r"[\w .,()'\[\]-]{1,64}")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$"
 _ONE_LINE = r"^[^\x00-\x1f\x7f\ufffe\uffff]*$"
 """No control characters: neither XML nor the ledger can hold all of them, and they would not be lodged as written."""
@@ -232,11 +235,20 @@ def read_job(body: bytes) -> LodgmentJob:
 
 
 def problems_of(error: ValidationError) -> tuple[str, ...]:
-    """Each fault of a pydantic error as `field: rule`, without the offending values: they may be personal data."""
-    return tuple(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'job'}: {_rule(fault)}"
-        for fault in error.errors(include_input=False, include_url=False)
-    )
+    """Each fault of a pydantic error as `field: rule`, without the offending values: they may be personal data. Many
+    are cut: they are one text in events and logs.
+    """
+    faults = error.errors(include_input=False, include_url=False)
+    told = [f"{'.'.join(map(_place, fault['loc'])) or 'job'}: {_rule(fault)}" for fault in faults[:PROBLEMS_TOLD]]
+    if len(faults) > PROBLEMS_TOLD:
+        told.append(f"and {len(faults) - PROBLEMS_TOLD} more")
+    return tuple(told)
+
+
+def _place(part: int | str) -> str:
+    """A field's name may be somebody's own: then it may be long, forge a line of a log, or be a value out of place."""
+    text = str(part)
+    return text if _PLAIN_NAME.fullmatch(text) else f"(a name of {len(text)} characters)"
 
 
 def _rule(fault: ErrorDetails) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
 
-from pipeline.lodgment.errors import ConfigurationError
+from pipeline.lodgment.errors import ConfigurationError, quoted
 from pipeline.lodgment.states import State
 
 
@@ -41,10 +41,8 @@ FIELDS = {
 """The fields that conditions may name; beside them `label.NAME` for each of the producer's labels."""
 LABEL = "label."
 
-_CONDITION = re.compile(
-    r"\s*(?P<field>[A-Za-z-]+(?:\.[^\s=!<>]+)?)\s*(?P<sign>!=|>=|<|=)\s*(?P<value>.*?)\s*", re.DOTALL
-)
-_AND = re.compile(r"\s+and\s+(?=[A-Za-z-]+(?:\.[^\s=!<>]+)?\s*(?:!=|>=|<|=))", re.IGNORECASE)
+_CONDITION = re.compile(r"\s*(?P<field>[A-Za-z-]+(?:\.[^\s=!<>]+)?)\s*(?P<sign>!=|>=|<|=)\s*(?P<value>.*)", re.DOTALL)
+_AND = re.compile(r"(?<!\s)\s+and\s+(?=[A-Za-z-]+(?:\.[^\s=!<>]+)?\s*(?:!=|>=|<|=))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +73,12 @@ def _condition(text: str) -> Condition:
     found = _CONDITION.fullmatch(text)
     if found is None:
         rule = "a condition is FIELD=VALUE, FIELD!=VALUE, FIELD>=TIME or FIELD<TIME, joined by `and`"
-        raise ConfigurationError("where.condition", f"--where {text.strip()!r}: {rule}")
-    field, sign, value = found["field"], found["sign"], found["value"]
-    kind = Kind.TEXT if field.startswith(LABEL) else FIELDS.get(field)
+        raise ConfigurationError("where.condition", f"--where {quoted(text.strip())}: {rule}")
+    field, sign, value = found["field"], found["sign"], found["value"].strip()
+    kind = Kind.TEXT if field.startswith(LABEL) and field.isprintable() else FIELDS.get(field)
     if kind is None:
         legal = ", ".join((*FIELDS, f"{LABEL}NAME"))
-        raise ConfigurationError("where.field", f"--where: there is no field {field!r}; fields are {legal}")
+        raise ConfigurationError("where.field", f"--where: there is no field {quoted(field)}; fields are {legal}")
     if not value:
         raise ConfigurationError("where.value", f"--where {field}: says nothing after {sign}")
     if kind in {Kind.MOMENT, Kind.DAY}:
@@ -104,23 +102,26 @@ def _state(value: str) -> str:
         return State(value.lower().replace(" ", "_").replace("-", "_"))
     except ValueError:
         states = ", ".join(State)
-        raise ConfigurationError("where.value", f"--where state: {value!r} is none; states are {states}") from None
+        raise ConfigurationError(
+            "where.value", f"--where state: {quoted(value)} is none; states are {states}"
+        ) from None
 
 
 def _moment(field: str, value: str) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        in_utc = None if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter before the year 1 or after 9999, in UTC
+        in_utc = None
+    if in_utc is None:
         rule = "must be a time with its zone, for example 2026-11-25T02:00+11:00 or 2026-11-24T15:00Z"
-        raise ConfigurationError("where.value", f"--where {field}: {value!r} {rule}")
-    return moment.astimezone(UTC)
+        raise ConfigurationError("where.value", f"--where {field}: {quoted(value)} {rule}")
+    return in_utc
 
 
 def _day(field: str, value: str) -> date:
     try:
         return date.fromisoformat(value)
     except ValueError:
-        text = f"--where {field}: {value!r} must be a day, for example 2026-11-25"
+        text = f"--where {field}: {quoted(value)} must be a day, for example 2026-11-25"
         raise ConfigurationError("where.value", text) from None

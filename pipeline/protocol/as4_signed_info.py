@@ -98,8 +98,8 @@ def check_value(signature: etree._Element, certificate: x509.Certificate) -> Non
     octets = canonical(info, prefixes=_algorithm(info[0], "CanonicalizationMethod", _EXCLUSIVE))
     context = xmlsec.SignatureContext()
     der = certificate.public_bytes(Encoding.DER)
-    context.key = xmlsec.Key.from_memory(der, xmlsec.constants.KeyDataFormatCertDer)
     try:
+        context.key = xmlsec.Key.from_memory(der, xmlsec.constants.KeyDataFormatCertDer)
         context.verify_binary(octets, xmlsec.constants.TransformRsaSha256, base64_of(value, "SignatureValue"))
     except xmlsec.Error as error:
         raise As4SignatureError("as4.signature", "the signature's value does not hold") from error

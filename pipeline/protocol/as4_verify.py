@@ -16,6 +16,7 @@ from lxml import etree
 from pipeline.protocol.algorithms import Algorithm, TokenProfile
 from pipeline.protocol.as4_signature import Covered
 from pipeline.protocol.as4_signed_info import SHA1, As4SignatureError, Reference, base64_of, check_value, references_of
+from pipeline.protocol.certificates import CertificateError, public_key_of, read_der
 from pipeline.protocol.ebms3 import SignedReference
 from pipeline.protocol.mime import Attachment
 from pipeline.protocol.mime_writer import content_id_of
@@ -138,7 +139,10 @@ def _certificate(shape: _Shape, trust: Trust) -> x509.Certificate:
     trusted = trust(named)
     if trusted is None:
         raise As4SignatureError("as4.certificate", "the message is not signed by a certificate that is trusted here")
-    key = trusted.public_key()
+    try:
+        key = public_key_of(trusted)
+    except CertificateError as error:
+        raise As4SignatureError("as4.certificate", "the key in the signer's certificate cannot be read") from error
     if not isinstance(key, RSAPublicKey) or key.key_size < SHORTEST_KEY:
         raise As4SignatureError("as4.certificate", f"the signer's key must be RSA of at least {SHORTEST_KEY} bits")
     return trusted
@@ -158,8 +162,8 @@ def _named_certificate(shape: _Shape) -> x509.Certificate | None:
         raise As4SignatureError("as4.certificate", "the BinarySecurityToken must hold one X.509 certificate")
     der = base64_of(token, "BinarySecurityToken")
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+        return read_der(der)
+    except CertificateError as error:
         raise As4SignatureError("as4.certificate", "the BinarySecurityToken holds no certificate") from error
 
 

@@ -116,7 +116,8 @@ def _loses_a_name(root: etree._Element, exclusive: bytes, inclusive: bytes) -> b
         named: set[str | None] = {prefix for value in _values(after) for prefix in _named(value, prefixes)}
         if has_default:
             named.add(None)
-        if named and any(before.nsmap.get(prefix) != after.nsmap.get(prefix) for prefix in named):
+        # `xmlns=""` says what saying nothing says.
+        if any((before.nsmap.get(prefix) or None) != (after.nsmap.get(prefix) or None) for prefix in named):
             return True
     return False
 

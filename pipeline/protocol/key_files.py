@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 from cryptography.x509.oid import NameOID
 
 from pipeline.protocol import keystore
+from pipeline.protocol.certificates import CertificateError, public_key_of
+from pipeline.protocol.certificates import read_pem as read_pem_certificates
 from pipeline.protocol.credential import Credential, CredentialKind, RsaKey, SigningKey
 from pipeline.protocol.keystore import KeyFinder, KeystoreError, Unusable, require_pair, usable
 
@@ -127,9 +129,9 @@ def _credential(
 
 def _pem_certificates(document: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(document)
-    except (ValueError, x509.InvalidVersion) as error:
-        raise KeystoreError("keystore.malformed", f"the certificates are not PEM: {error}") from error
+        return read_pem_certificates(document)
+    except CertificateError as error:
+        raise KeystoreError("keystore.malformed", f"the certificates cannot be read from PEM: {error}") from error
 
 
 def _rsa(key: object, leaf: x509.Certificate) -> RsaKey:
@@ -143,8 +145,8 @@ def _rsa(key: object, leaf: x509.Certificate) -> RsaKey:
 def _public(certificate: x509.Certificate) -> object:
     """The certificate's key, or None where it is of a kind, or damaged in a way, that cannot be read."""
     try:
-        return certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+        return public_key_of(certificate)
+    except CertificateError:
         return None
 
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_priv
 from lxml import etree
 
 from pipeline.protocol import ber
+from pipeline.protocol.certificates import CertificateError, public_key_of, read_der
 from pipeline.protocol.credential import Credential, CredentialKind, RsaKey, SigningKey
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.xml import XmlError, parse, text_of
@@ -159,8 +160,8 @@ def require_pair(key: SigningKey, certificate: x509.Certificate, owner: str) -> 
         KeystoreError: `keystore.mismatch`, or `keystore.malformed` when the certificate's key cannot be read.
     """
     try:
-        belongs = key.public_key() == certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+        belongs = key.public_key() == public_key_of(certificate)
+    except CertificateError as error:
         raise KeystoreError("keystore.malformed", f"the public key in the certificate of {owner} is damaged") from error
     if not belongs:
         raise KeystoreError("keystore.mismatch", f"the private key of {owner} does not belong to its certificate")
@@ -210,8 +211,8 @@ def _certificates(pkcs7: bytes, owner: str) -> tuple[x509.Certificate, ...]:
         (signed_data,) = ber.children(content)
         sets = [part for part in ber.children(signed_data) if part.tag == ber.CONTEXT_0]
         (certificate_set,) = sets
-        return tuple(x509.load_der_x509_certificate(one.encoded) for one in ber.children(certificate_set))
-    except (ValueError, x509.InvalidVersion) as error:
+        return tuple(read_der(one.encoded) for one in ber.children(certificate_set))
+    except ValueError as error:
         raise KeystoreError("keystore.malformed", f"the certificates of {owner} cannot be read: {error}") from error
 
 

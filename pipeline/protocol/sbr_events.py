@@ -12,12 +12,13 @@ from lxml import etree
 
 from pipeline.lodgment.outcome import Severity
 from pipeline.protocol.namespaces import Ns
-from pipeline.protocol.xml import XmlError
+from pipeline.protocol.xml import XmlError, require_no_errors, told
 
 ITEM_LIMIT = 500_000
 _EVENT, _ITEM = Ns.SBR_EVENT("Event"), Ns.SBR_EVENT("EventItem")
 _PIECE = 64 * 1024
-_DECLARATION = re.compile(rb"\xef\xbb\xbf|<\?xml\s[^>]*\?>")
+_DECLARATION = re.compile(rb"\xef\xbb\xbf|<\?xml\s[^<>]*\?>")
+"""It ends before the next markup begins: looked for further, many that never end would take for ever."""
 _ENCODING = re.compile(rb"""encoding\s*=\s*["']\s*(?!utf-8|us-ascii)""", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{([^{}]{1,200})\}")
 
@@ -98,8 +99,9 @@ def _ended(parser: etree.XMLPullParser, document: bytes) -> Iterator[etree._Elem
             last = end if declaration is None else declaration.end()
         parser.feed(b"</events>")
         parser.close()
+        require_no_errors(parser.feed_error_log)
     except etree.XMLSyntaxError as error:
-        raise XmlError("xml.malformed", f"the events are not well formed: {error}") from error
+        raise XmlError("xml.malformed", f"the events are not well formed: {told(error)}") from error
 
 
 class _Children:

@@ -16,6 +16,10 @@ NAMESPACE_LIMIT = 20_000
 """Namespace declarations in one document: looking one up costs in proportion to those in scope."""
 _HUGE = 9_000_000
 """From this size on a text node may pass libxml2's own 10 MB bound, which only `huge_tree` lifts."""
+_TOLD = 300
+"""Characters that are kept of what the library says."""
+_IN_QUOTES = re.compile(r"'.*'", re.DOTALL)
+_A_NAME = re.compile(r"'[\w.:-]{1,40}'")
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """What XML 1.0, 2.2 leaves out of Char."""
 _PLAIN = re.compile(r"[A-Za-z0-9 ._:/#+=-]*")
@@ -48,7 +52,8 @@ def parse(document: bytes, limit: int = DOCUMENT_LIMIT) -> etree._Element:
     try:
         root = etree.fromstring(document, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise XmlError("xml.malformed", f"not well formed: {error}") from error
+        raise XmlError("xml.malformed", f"not well formed: {told(error)}") from error
+    require_no_errors(parser.error_log)
     docinfo = root.getroottree().docinfo
     if docinfo.internalDTD is not None:
         raise XmlError("xml.doctype", "a document type declaration is not allowed (SOAP 1.2, 5)")
@@ -56,6 +61,25 @@ def parse(document: bytes, limit: int = DOCUMENT_LIMIT) -> etree._Element:
     if document.count(b"<") > ELEMENT_LIMIT or document.count(b"=") > ATTRIBUTE_LIMIT:
         _check_width(root)
     return root
+
+
+def require_no_errors(log: etree._ListErrorLog) -> None:
+    """Refuse what libxml2 called an error and lxml lets pass: it looks at the last entry, and libxml2 goes on after an
+    undeclared prefix, so that a later warning hides it.
+
+    Raises:
+        XmlError: `xml.malformed`.
+    """
+    for entry in log.filter_from_errors():
+        raise XmlError("xml.malformed", f"not well formed: {told(entry.message)}, line {entry.line}")
+
+
+def told(error: Exception | str) -> str:
+    """What libxml2 says, on one line and not too long. It quotes names and values of the document as they came: of
+    these only names stay, a value may be anything.
+    """
+    said = _IN_QUOTES.sub(lambda found: found[0] if _A_NAME.fullmatch(found[0]) else "a value", str(error))
+    return " ".join("".join(one if one.isprintable() else " " for one in said[:_TOLD]).split())
 
 
 def _check_width(root: etree._Element) -> None:
@@ -84,7 +108,7 @@ def canonical(element: etree._Element, *, exclusive: bool = True, prefixes: Sequ
             inclusive_ns_prefixes=list(prefixes) or None,
         )
     except (etree.C14NError, ValueError) as error:
-        raise XmlError("xml.canonical", f"cannot be put in canonical form: {error}") from error
+        raise XmlError("xml.canonical", f"cannot be put in canonical form: {told(error)}") from error
     if not content:
         raise XmlError("xml.canonical", "the canonical form is empty")
     return content

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
 from pipeline.protocol.algorithms import TokenProfile
+from pipeline.protocol.certificates import read_der
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.suites import V1_2_LEGACY, V1_3, Suite
 from pipeline.sandbox.home import Home, KnownCredential, Standing
@@ -133,7 +134,7 @@ def read_certificate(token: etree._Element) -> x509.Certificate:
         raise ForgedError(Rule.STRUCTURE, "BinarySecurityToken must declare ValueType X509v3 and Base64Binary")
     try:
         content = "".join(text(token, "BinarySecurityToken").split())
-        return x509.load_der_x509_certificate(base64.b64decode(content, validate=True))
+        return read_der(base64.b64decode(content, validate=True))
     except (ValueError, binascii.Error) as error:
         raise ForgedError(Rule.CERTIFICATE, "the certificate cannot be read") from error
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from pipeline.interfaces.cli.manifest import read_manifest
 from pipeline.interfaces.cli.pay_events import BadPart, is_pay_event, parts_of
 from pipeline.interfaces.cli.payloads import Spool, by_file, require_regular
+from pipeline.lodgment.errors import quoted
 from pipeline.lodgment.job import JobRefusedError, LodgmentJob, read_job
 
 _USUAL_ACTION = "bnLodgeApplication"
+_LONGEST_NAME = 300
 _LINES = frozenset({".ndjson", ".jsonl"})
 _OPTIONS = {
     "sender.id": "--sender-id",
@@ -196,7 +198,12 @@ def _rows(source: Source) -> Iterator[Found]:
         except JobRefusedError as error:
             yield Found(origin, problems=tuple(f"column {problem}" for problem in error.problems))
         except OSError as error:
-            yield Found(origin, problems=(f"column payload.file: {row.file} cannot be read: {error.strerror}",))
+            yield Found(origin, problems=(f"column payload.file: {_short(row.file)} cannot be read: {error.strerror}",))
+
+
+def _short(name: str | None) -> str:
+    """A file's name as the manifest says it; one that no file can have is quoted, and cut."""
+    return name if name is not None and name.isprintable() and len(name) <= _LONGEST_NAME else quoted(name or "")
 
 
 def _given(fields: Mapping[str, str | None]) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """CSV manifests: one job per row, one field per column, dotted names for fields within fields."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from pipeline.lodgment.errors import quoted
 from pipeline.lodgment.job import LodgmentJob
 
 FILE_COLUMN = "payload.file"
@@ -48,6 +50,11 @@ def columns() -> list[str]:
     return [*(name for name in _columns(LodgmentJob, "") if name not in {"version", "labels"}), FILE_COLUMN]
 
 
+def repeated(names: Sequence[str]) -> set[str]:
+    """Those that stand more than once; a line of a file may hold tens of thousands."""
+    return {name for name, times in Counter(names).items() if times > 1}
+
+
 def _row(number: int, header: Sequence[str], cells: Sequence[str]) -> Row:
     if len(cells) > len(header):
         return Row(number, problems=(f"has {len(cells)} cells, the header names {len(header)} columns: quote commas",))
@@ -75,11 +82,11 @@ def _header_problems(header: Sequence[str]) -> tuple[str, ...]:
         return ("the manifest is empty: its first row must name the columns",)
     known = columns()
     problems = [
-        f"column {name!r}: no such job field; there are {', '.join(known)} and {LABEL_COLUMN}<name>"
+        f"column {quoted(name)}: no such job field; there are {', '.join(known)} and {LABEL_COLUMN}<name>"
         for name in header
         if name not in known and not (name.startswith(LABEL_COLUMN) and len(name) > len(LABEL_COLUMN))
     ]
-    problems += [f"column {name!r}: stands twice" for name in sorted({one for one in header if header.count(one) > 1})]
+    problems += [f"column {quoted(name)}: stands twice" for name in sorted(repeated(header))]
     return tuple(problems)
 
 

@@ -1,5 +1,6 @@
 """How the columns of a payroll product's own export are called, and what they must be called here."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +9,15 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.channels.payee_rows import column_of
-from pipeline.lodgment.errors import ConfigurationError
+from pipeline.lodgment.errors import ConfigurationError, quoted
 from pipeline.lodgment.job import problems_of
+
+_SOMEBODYS_NUMBER = re.compile(r"(?:[0-9][ -]?){8}")
+
+
+def shown(theirs: str) -> str:
+    """A column's name as an error may show it. Where the header is missing a payee's cells stand in its place."""
+    return "(a number, not shown)" if _SOMEBODYS_NUMBER.search(theirs) else quoted(theirs)
 
 
 class _File(BaseModel):
@@ -69,10 +77,10 @@ class Names:
                 name = self.our(theirs)
             except LookupError:
                 fix = "`lodge stp columns` lists them; rename it, or name it in the mapping under columns or ignore"
-                problems.append(f"column {theirs!r}: there is no such column; {fix}")
+                problems.append(f"column {shown(theirs)}: there is no such column; {fix}")
                 continue
             if name is not None and name in taken:
-                problems.append(f"column {theirs!r}: gives {name}, as {taken[name]!r} does; keep one of them")
+                problems.append(f"column {shown(theirs)}: gives {name}, as {shown(taken[name])} does; keep one of them")
             elif name is not None:
                 taken[name] = theirs
         return problems
@@ -98,6 +106,6 @@ def read_names(path: Path | None) -> Names:
     used += [("values", one) for one in file.values] + [("codes", one) for one in file.codes]
     for table, name in used:
         if column_of(name) is None:
-            text = f"{path}: {table}: there is no column {name!r}; `lodge stp columns` lists them"
+            text = f"{path}: {table}: there is no column {quoted(name)}; `lodge stp columns` lists them"
             raise ConfigurationError("stp.mapping", text)
     return Names(file.columns, file.values, file.codes, frozenset(file.ignore), file.ignore_others)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from pipeline.interfaces.cli.payee_mapping import Names
+from pipeline.interfaces.cli.payee_mapping import Names, shown
 
 NDJSON = frozenset({".ndjson", ".jsonl"})
 _LONGEST = 64 * 1024
@@ -140,7 +140,7 @@ def _object(number: int, text: str, names: Names) -> Line:
             case str():
                 cell = value.strip()
             case _:
-                problems.append(f"column {theirs!r}: must be a text, a number, true or false")
+                problems.append(f"column {shown(theirs)}: must be a text, a number, true or false")
                 continue
         if cell and not problems and (name := names.our(theirs)) is not None:
             read[name] = cell

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.lodgment.errors import ConfigurationError
+from pipeline.interfaces.cli.manifest import repeated
+from pipeline.lodgment.errors import ConfigurationError, quoted
 from pipeline.lodgment.software_id import SoftwareId, SoftwareIdError
 from pipeline.lodgment.subscription import RegisteredId, Subscription, read_label, read_party
 
@@ -78,11 +79,11 @@ def written(ids: Iterable[RegisteredId]) -> bytes:
 def _header_problems(header: Sequence[str], product: str | None, *, with_ids: bool) -> list[str]:
     allowed = COLUMNS if with_ids else COLUMNS[1:]
     problems = [
-        f"line 1: column {name!r}: unknown; there are {', '.join(allowed)}" for name in header if name not in allowed
+        f"line 1: column {quoted(name)}: unknown; there are {', '.join(allowed)}"
+        for name in header
+        if name not in allowed
     ]
-    problems += [
-        f"line 1: column {name!r}: stands twice" for name in sorted({n for n in header if header.count(n) > 1})
-    ]
+    problems += [f"line 1: column {quoted(name)}: stands twice" for name in sorted(repeated(header))]
     if with_ids and ID_COLUMN not in header:
         problems.append(f"line 1: column {ID_COLUMN!r}: is missing; it holds the ten digits")
     if not {"abn", "wpn"} & set(header):
