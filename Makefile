@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+GUIDE := build/atheris
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test chaos check bench lock clean
+.PHONY: help setup run test chaos fuzz check bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +25,11 @@ test: $(READY) ## all tests; ARGS="-k gateway" passes arguments to pytest, PROCE
 
 chaos: $(READY) ## break everything that can break, and judge (docs/chaos.md); ARGS="--list", "--only NAME --seed N"
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: $(READY) ## bytes that nobody would send, to every parser (docs/fuzzing.md); ARGS="--list", "--seconds 3600 --only NAME"
+	@test -d $(GUIDE)/atheris || $(PIP) install --quiet --require-hashes --no-deps --target $(GUIDE) -r tests/fuzz/requirements.txt \
+		|| echo "atheris cannot be installed here; going on without a guide" >&2
+	@PYTHONPATH=$(GUIDE) $(BIN)/python -m tests.fuzz $(ARGS)
 
 check: $(READY) ## style, types, layers, and tables against migrations
 	@echo "== ruff" && $(BIN)/ruff check && $(BIN)/ruff format --check
