@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +70,10 @@ def _play(target: Target, seed: int, seconds: float) -> Played:
     for path in (*folder.glob("crash-*"), *folder.glob("engine-*"), folder / SEEN):
         path.unlink(missing_ok=True)
     log = folder / "log"
-    process = multiprocessing.get_context("fork").Process(target=_fuzz, args=(target, log, seconds, seed))
-    process.start()
-    process.join()
+    with tempfile.TemporaryDirectory(prefix="lodge-fuzz-") as place:
+        process = multiprocessing.get_context("fork").Process(target=_fuzz, args=(target, log, place, seconds, seed))
+        process.start()
+        process.join()
     edges = [int(count) for count in _EDGES.findall(log.read_text(errors="replace"))]
     seen = Seen(**json.loads((folder / SEEN).read_text())) if (folder / SEEN).exists() else Seen()
     crashes = _crashes(folder) or ((log,) if process.exitcode else ())
@@ -84,7 +86,9 @@ def _play(target: Target, seed: int, seconds: float) -> Played:
     return one
 
 
-def _fuzz(target: Target, log: Path, seconds: float, seed: int) -> None:
+def _fuzz(target: Target, log: Path, place: str, seconds: float, seed: int) -> None:
+    # The engine's end is no orderly one: what targets put into temporary folders is removed by who started it.
+    tempfile.tempdir = place
     with log.open("wb") as file:
         for stream in (_STDOUT, _STDERR):
             os.dup2(file.fileno(), stream)

@@ -4,7 +4,9 @@ Where atheris is installed it guides: inputs that reach new code are kept and ch
 made of the seeds alone.
 """
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import random
@@ -79,7 +81,8 @@ def catalogue() -> Mapping[str, Target]:
     if ATHERIS:
         import atheris
 
-        with atheris.instrument_imports(include=["pipeline", "stdnum"]):
+        # It tells of each module.
+        with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["pipeline", "stdnum"]):
             return _targets()
     return _targets()
 
