@@ -224,8 +224,8 @@ def rendered(view: Overview) -> RenderableType:
         rows = [(day.day, _days_left(day.day, view.at.date()), day.count) for day in view.due]
         parts += ["", table("Open lodgments with a due date", ("due", "days left", "count"), rows)]
     if view.queues is not None:
-        rows = [(name, "not there" if count is None else count) for name, count in view.queues.items()]
-        parts += ["", table("Messages waiting in queues", ("queue", "ready"), rows)]
+        depths = [(name, "not there" if count is None else count) for name, count in view.queues.items()]
+        parts += ["", table("Messages waiting in queues", ("queue", "ready"), depths)]
     return Group(*parts, "", *_lines(view))
 
 
