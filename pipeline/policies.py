@@ -13,7 +13,9 @@ from pipeline.lodgment.breaker import BreakerPolicy
 from pipeline.lodgment.decisions import Closedown, Delays, RetryPolicy
 from pipeline.lodgment.doors import BreakerPolicies, Door
 from pipeline.lodgment.errors import ConfigurationError
-from pipeline.settings import EnvironmentSettings, PolicySettings, Sbr2Settings
+from pipeline.lodgment.replay_pace import PacePolicy
+from pipeline.lodgment.replay_run import ReplayPolicy
+from pipeline.settings import EnvironmentSettings, PolicySettings, ReplaySettings, Sbr2Settings
 
 _PLAIN = (
     "unknown_limit",
@@ -87,6 +89,18 @@ def breaker_policies(environment: EnvironmentSettings, lease: timedelta) -> Brea
     usual = BreakerPolicies().usual
     probe = Delays(environment.probe_first, usual.probe.factor, environment.probe_longest)
     return breakers(replace(usual, probe=probe, probe_patience=lease + _BEYOND), environment.policies)
+
+
+def replay_policy(said: ReplaySettings) -> ReplayPolicy:
+    """How replays run and give way to live work."""
+    pace = PacePolicy(
+        slower=said.slower,
+        least=said.least,
+        raise_by=said.raise_by,
+        window=said.window,
+        level_for=said.level_for,
+    )
+    return ReplayPolicy(rate=said.rate, halt_share=said.halt_share, pace=pace)
 
 
 def _sbr2_policy(environment: EnvironmentSettings, sbr2: Sbr2Settings) -> RetryPolicy:

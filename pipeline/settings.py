@@ -146,6 +146,24 @@ class PolicySettings(_Section):
         return any(name.startswith("breaker_") for name in self.model_fields_set)
 
 
+class ReplaySettings(_Section):
+    """How replays run, and how they give way to live work; all that is not said otherwise when one is started."""
+
+    rate: float = Field(default=20.0, ge=0.01, le=10_000, description="lodgments a second at most")
+    halt_share: float = Field(default=0.1, ge=0.001, le=1, description="of a stage met by one failure; then it halts")
+    slower: float = Field(
+        default=1.1, gt=1, le=10, description="live work is slower when too many take so many times as long as before"
+    )
+    least: float = Field(default=1.0, ge=0.01, le=1000, description="lodgments a second, however slow live work is")
+    raise_by: float = Field(
+        default=0.02, gt=0, le=1, description="each second, as a share, while live work is not slower"
+    )
+    window: _Positive = Field(default=timedelta(seconds=60), description="live lodgments of this time tell of now")
+    level_for: _Positive = Field(
+        default=timedelta(minutes=10), description="then it goes slowly for a while, to see live work alone again"
+    )
+
+
 class Sbr2Settings(_Section):
     """Single Touch Payroll over SBR2. Nothing here is proved by a public document: compare with your registration."""
 
@@ -300,6 +318,7 @@ class Settings(BaseSettings):
     ledger_connections: int = Field(default=8, ge=1, le=100)
     due_soon: Duration = Field(default=timedelta(hours=24), description="told of, so long before a due date is over")
     due_last: Duration = Field(default=timedelta(hours=4), description="told again, at the last moment to act by hand")
+    replay: ReplaySettings = Field(default_factory=ReplaySettings)
     stuck_after: Duration = timedelta(minutes=5)
     sweep_every: Duration = timedelta(milliseconds=500)
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -136,6 +136,14 @@ class Metrics:
         self._replayed = Counter(
             "lodge_replayed", "Replayed lodgments by the state in which they ended", ["state"], registry=self.registry
         )
+        self._replay_speed = Gauge(
+            "lodge_replay_speed",
+            "Lodgments a second that the replay looked at last may start",
+            registry=self.registry,
+        )
+        self._replay_slowed = Counter(
+            "lodge_replay_slowed", "Times that a replay gave way to live work", registry=self.registry
+        )
 
     def serve(self, port: int) -> None:
         """Expose `/metrics` on the loopback interface."""
@@ -222,6 +230,12 @@ class Metrics:
         self._replays.clear()
         for state, number in by_state.items():
             self._replays.labels(state).set(number)
+
+    def replay_speed(self, speed: float) -> None:
+        self._replay_speed.set(speed)
+
+    def replay_slowed(self) -> None:
+        self._replay_slowed.inc()
 
     def swept(self, published: int) -> None:
         self._published.inc(published)

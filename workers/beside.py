@@ -10,6 +10,6 @@ _FEW = Pace(batch=4, overlap=1)
 
 
 def runners(parts: Parts, stage: Stage) -> list[Activity]:
-    """For a stage that waits for CPU and ledger only: what gives way goes when nothing else is in hand, few at a time."""
+    """For a stage that waits for CPU and ledger: what gives way goes while nothing else is in hand, a few at once."""
     first = Runner(stage, parts.broker, Pace(batch=parts.settings.batch), parts.metrics)
     return [first, Runner(stage, parts.broker, _FEW, parts.metrics, queue=later(stage.step), after=first)]

@@ -7,6 +7,7 @@ from pipeline.broker.port import Outgoing, later
 from pipeline.broker.topology import STEPS
 from pipeline.ledger import partitions, replays, shares
 from pipeline.lodgment.states import NEXT_STEP, Step
+from pipeline.policies import replay_policy
 from pipeline.runner import Activity, Pace, Periodic, Runner
 from pipeline.stages.quarantine import Quarantine
 from pipeline.stages.reopen import Reopen
@@ -111,7 +112,7 @@ def _sweeping_stuck(parts: Parts) -> Periodic:
 
 
 def _replaying(parts: Parts) -> Periodic:
-    replaying = ReplayStage(parts.context)
+    replaying = ReplayStage(parts.context, replay_policy(parts.settings.replay))
     started = _Sender(parts)
 
     async def replay() -> bool:

@@ -15,7 +15,7 @@ from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import lodgment, replay_item
 from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.replay import Known, Mode
-from pipeline.lodgment.replay_run import QUIET, End, ItemState, Recent, Replay
+from pipeline.lodgment.replay_run import AT_DOOR, QUIET, UNSENT, End, ItemState, Recent, Replay
 from pipeline.lodgment.states import NEXT_STEP, State
 
 _MARKED = ("state", "known", "mode", "stage", "started_at", "successor_id")
@@ -70,7 +70,7 @@ async def settled(
 
 
 async def unsent(tx: Tx, replay_id: UUID) -> int:
-    """How many of those on their way no worker has sent yet."""
+    """How many of those on their way no worker has sent yet, and still may: held ones are none of them."""
     return int((await tx.connection.execute(_unsent(), {"of_replay": replay_id})).scalar_one())
 
 
@@ -155,20 +155,25 @@ def _went() -> sa.ColumnElement[UUID]:
 
 @cache
 def _unsent() -> sa.Select[Any]:
+    on_its_way = lodgment.c.state.in_(sorted(NEXT_STEP))
     return (
         sa.select(sa.func.count())
         .select_from(lodgment)
         .join(replay_item, lodgment.c.id == _went())
-        .where(_of(), _in_state(ItemState.STARTED), lodgment.c.state.in_(sorted(NEXT_STEP)))
+        .where(_of(), _in_state(ItemState.STARTED), sa.or_(on_its_way, _parked_for(UNSENT)))
     )
+
+
+def _parked_for(codes: Collection[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(lodgment.c.state == State.PARKED, lodgment.c.reason_code.in_(sorted(codes)))
 
 
 @cache
 def _settled() -> sa.Select[Any]:
     patient = replay_item.c.started_at > sa.bindparam("patient_until", type_=replay_item.c.started_at.type)
     on_its_way = lodgment.c.state.in_(sorted({*NEXT_STEP, State.SENDING}))
-    parked_quietly = sa.and_(lodgment.c.state == State.PARKED, lodgment.c.reason_code.in_(sorted(QUIET)))
-    only_waits = sa.and_(sa.or_(lodgment.c.state == State.AWAITING, parked_quietly), patient)
+    patiently = sa.and_(sa.or_(lodgment.c.state == State.AWAITING, _parked_for(QUIET)), patient)
+    only_waits = sa.or_(_parked_for(AT_DOOR), patiently)
     return (
         sa.select(
             *COLUMNS,

@@ -1,26 +1,28 @@
 """Replays: their rows. Whoever changes one has it locked; its lodgments are locked after it."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import BUSY_REPLAY, replay
 from pipeline.lodgment.replay import Mode
+from pipeline.lodgment.replay_pace import Pace
 from pipeline.lodgment.replay_run import Replay, ReplayState
 
 
 async def add(tx: Tx, one: Replay) -> None:
     """Keep a new replay."""
-    await tx.connection.execute(sa.insert(replay), asdict(one))
+    await tx.connection.execute(sa.insert(replay), _values(one))
 
 
 async def change(tx: Tx, one: Replay) -> None:
     """Write a replay that this transaction has locked."""
-    values = asdict(one)
+    values = _values(one)
     await tx.connection.execute(_change(), {"which": values.pop("id"), **values})
 
 
@@ -65,11 +67,23 @@ async def running(tx: Tx) -> dict[str, int]:
     return {row.state: row.number for row in rows}
 
 
+def _values(one: Replay) -> dict[str, Any]:
+    values = {field.name: getattr(one, field.name) for field in fields(one)}
+    values["pace"] = None if one.pace is None else _paces().dump_python(one.pace, mode="json")
+    return values
+
+
 def _replay(row: sa.Row[Any]) -> Replay:
     values = dict(row._mapping)  # noqa: SLF001  - SQLAlchemy's public name for it
     values["mode"] = Mode(values["mode"])
     values["state"] = ReplayState(values["state"])
+    values["pace"] = None if values["pace"] is None else _paces().validate_python(values["pace"])
     return Replay(**values)
+
+
+@cache
+def _paces() -> TypeAdapter[Pace]:
+    return TypeAdapter(Pace)
 
 
 @cache

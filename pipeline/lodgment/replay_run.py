@@ -8,15 +8,20 @@ from enum import StrEnum
 from uuid import UUID
 
 from pipeline.lodgment.errors import RefusedError
-from pipeline.lodgment.lodgment import TOKEN_REQUESTED, Lodgment
+from pipeline.lodgment.lodgment import BREAKER_OPEN, BREAKER_POLLS, CLOSEDOWN, TOKEN_REQUESTED, Lodgment
 from pipeline.lodgment.replay import TURNS, Mode
+from pipeline.lodgment.replay_pace import Pace, PacePolicy
 from pipeline.lodgment.states import NEXT_STEP, State
 
 RATE = 20.0
 """Lodgments a second, where nothing else is said."""
 HALT_SHARE = 0.1
-QUIET = TURNS | {TOKEN_REQUESTED}
+AT_DOOR = frozenset({BREAKER_OPEN, BREAKER_POLLS})
+"""Parked before an agency's door that is closed: it goes on by itself, and is waited for however long that takes."""
+QUIET = TURNS | AT_DOOR | {TOKEN_REQUESTED, CLOSEDOWN}
 """Reasons for being parked that say nothing about whether the replay mended anything."""
+UNSENT = AT_DOOR | {TOKEN_REQUESTED}
+"""Reasons for being parked on the way to the agency, where others would wait behind."""
 
 
 class ReplayState(StrEnum):
@@ -71,6 +76,8 @@ class ReplayPolicy:
     that, live work would wait behind more."""
     starved_after: timedelta = timedelta(seconds=1)
     """Live work goes first; but one of a replay goes out each time it has waited for room so long."""
+    pace: PacePolicy = field(default_factory=PacePolicy)
+    """How it keeps live work from becoming slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,13 @@ class Replay:
     """What ended before does not count for halting: somebody looked at it and resumed."""
     halt_code: str | None = None
     finished_at: datetime | None = None
+    pace: Pace | None = None
+    """None until it runs."""
+
+    @property
+    def speed(self) -> float:
+        """Lodgments a second that it may start now: `rate` at most."""
+        return self.rate if self.pace is None else min(self.rate, self.pace.speed)
 
     @property
     def left(self) -> int:
@@ -210,6 +224,8 @@ def ended(row: Lodgment, started_at: datetime, now: datetime, policy: ReplayPoli
     match row.state:
         case State.ACCEPTED | State.PARTIALLY_ACCEPTED:
             return End(row.state, code, failed=False)
+        case State.PARKED if code in AT_DOOR:
+            return None
         case state if state is State.AWAITING or (state is State.PARKED and code in QUIET):
             late = now - started_at >= policy.patience
             return End(row.state, code, failed=False) if late else None
@@ -242,14 +258,14 @@ def room_left(one: Replay, room: int, unsent: int, policy: ReplayPolicy) -> int:
     """How many more may be put on their way: `room` is what the queues have, `unsent` how many of this replay no worker
     has sent yet.
     """
-    return min(room, max(1, math.ceil(one.rate * policy.ahead.total_seconds())) - unsent)
+    return min(room, max(1, math.ceil(one.speed * policy.ahead.total_seconds())) - unsent)
 
 
 def allowance(one: Replay, now: datetime, room: int, policy: ReplayPolicy) -> int:
     """How many may go out now: what the rate, the stage and the room that live work leaves allow."""
     if room <= 0 and now - (one.paced_at or one.started_at or now) >= policy.starved_after:
         room = 1
-    paced = int((now - _paced_since(one, now, policy)).total_seconds() * one.rate + 1e-6)
+    paced = int((now - _paced_since(one, now, policy)).total_seconds() * one.speed + 1e-6)
     return max(0, min(paced, room, policy.portion, size_of(one, policy) - one.stage_started, one.left))
 
 
@@ -260,11 +276,11 @@ def paced(one: Replay, now: datetime, used: int, room: int, policy: ReplayPolicy
     if room <= 0:
         return replace(one, paced_at=now)
     since = _paced_since(one, now, policy)
-    return replace(one, paced_at=since + timedelta(seconds=used / one.rate))
+    return replace(one, paced_at=since + timedelta(seconds=used / one.speed))
 
 
 def _paced_since(one: Replay, now: datetime, policy: ReplayPolicy) -> datetime:
-    each = timedelta(seconds=1 / one.rate)
+    each = timedelta(seconds=1 / one.speed)
     if one.paced_at is None:
         return now - each
     return max(one.paced_at, now - max(policy.burst, each))

@@ -10,13 +10,14 @@ from uuid import UUID
 import structlog
 
 from pipeline.broker.port import Outgoing
-from pipeline.ledger import identity, lodgments, operators, quarantine, replay_items, replays, successors
+from pipeline.ledger import identity, live_times, lodgments, operators, quarantine, replay_items, replays, successors
 from pipeline.ledger.operators import OperatorAction
 from pipeline.ledger.quarantine import Fate, Settling
 from pipeline.ledger.replay_items import Mark
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.lodgment import OPERATOR_REPLAYED, Lodgment, Reason
 from pipeline.lodgment.replay import Known, Mode, Ruling, known, lodged_again, replayed, rule
+from pipeline.lodgment.replay_pace import begun, looked
 from pipeline.lodgment.replay_run import (
     ItemState,
     Replay,
@@ -57,6 +58,7 @@ class ReplayStage:
             self._last = one.id
             seen = await self._see(tx, one)
             seen = await self._judge(tx, seen)
+            seen = await self._pace(tx, seen)
             after, publications = await self._start(tx, seen, room)
             if after != one:
                 await replays.change(tx, after)
@@ -91,6 +93,21 @@ class ReplayStage:
         if stage_over(one, self._policy):
             return replace(one, stage=one.stage + 1, stage_started=0)
         return one
+
+    async def _pace(self, tx: Tx, one: Replay) -> Replay:
+        """See now and then what live work takes, and give way to it."""
+        now, policy = self._context.clock(), self._policy.pace
+        if one.state is not ReplayState.RUNNING or one.started_at is None:
+            return one
+        if one.pace is None:
+            first = one.started_at - policy.before
+            live = await live_times.taken(tx, first, one.started_at, now, policy.most)
+            return replace(one, pace=begun(one.rate, live, now, policy))
+        if abs(now - one.pace.looked_at) < policy.every:
+            return one
+        since = max(one.pace.since, now - policy.window)
+        live = await live_times.taken(tx, since, now, now, policy.most)
+        return replace(one, pace=looked(one.pace, one.rate, live, now, policy, busy=one.open > 0))
 
     async def _start(self, tx: Tx, one: Replay, room: int) -> tuple[Replay, list[Outgoing]]:
         """Put on their way as many as may go now."""
@@ -184,6 +201,16 @@ class ReplayStage:
             log.info("replay.advanced", replay=str(after.id), stage=after.stage, started=went, ended=came)
         if after.stage != before.stage:
             log.info("replay.stage_completed", replay=str(after.id), stage=before.stage, failed=after.failed)
+        self._tell_pace(before, after)
         if after.state is not before.state:
             tell = log.warning if after.state is ReplayState.HALTED else log.info
             tell(_EVENTS[after.state], replay=str(after.id), code=after.halt_code, ended=after.ended)
+
+    def _tell_pace(self, before: Replay, after: Replay) -> None:
+        now_why, why = (None if one.pace is None else one.pace.why for one in (after, before))
+        if after.speed < before.speed and before.pace is not None:
+            self._context.metrics.replay_slowed()
+            log.info("replay.slowed", replay=str(after.id), speed=round(after.speed, 2), why=now_why)
+        elif why is not None and now_why is None:
+            log.info("replay.unhindered", replay=str(after.id), speed=round(after.speed, 2))
+        self._context.metrics.replay_speed(after.speed if after.state is ReplayState.RUNNING else 0.0)

@@ -11,6 +11,8 @@ from pipeline.interfaces.cli.session import described, settings_of
 from pipeline.lodgment.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from pipeline.lodgment.breaker import BreakerPolicy
     from pipeline.lodgment.decisions import Closedown, RetryPolicy
     from pipeline.settings import Settings
@@ -56,11 +58,27 @@ def policies(
     about = ("door", "closes after", "or", "tried", "then", "nothing yet")
     stdout().print()
     stdout().print(table("Breakers before the agencies", about, shown))
+    stdout().print()
+    stdout().print(_replays(settings_of(context)))
     calendar = {(one.channel, one.service, each) for one in found for each in one.retry.closedowns}
     if calendar:
         ordered = sorted(calendar, key=lambda one: (one[2].start, one[0], one[1]))
         stdout().print()
         stdout().print(table("Calendar", ("channel", "from", "until", ""), [_closedown(*one) for one in ordered]))
+
+
+def _replays(settings: "Settings") -> "RenderableType":
+    one = settings.replay
+    columns = ("at most", "at least", "gives way when live work takes", "of the last", "looks at it alone", "halts at")
+    row = (
+        f"{one.rate:g} a second",
+        f"{one.least:g} a second",
+        f"{one.slower:g} times as long",
+        _span(one.window),
+        f"every {_span(one.level_for)}",
+        f"{one.halt_share:.1%} of a stage",
+    )
+    return table("Replays", columns, [row])
 
 
 def in_force(settings: "Settings") -> "list[InForce]":

@@ -63,7 +63,8 @@ async def followed(settings: "Settings", replay_id: UUID) -> Replay:
 
 
 def _progress(one: Replay) -> str:
-    return f"{one.state}, stage {one.stage + 1}: {one.open} on their way, {one.failed} failed"
+    slowly = f", at {one.speed:.3g} a second" if one.speed < one.rate else ""
+    return f"{one.state}, stage {one.stage + 1}{slowly}: {one.open} on their way, {one.failed} failed"
 
 
 def shown_list(found: Sequence[Replay]) -> RenderableType:
@@ -105,6 +106,7 @@ def _lines(one: Replay) -> list[str]:
     if one.started_at:
         lines += [
             f"  started       {shown(one.started_at)} by {shown(one.started_by)}, up to {one.rate:g} a second",
+            *_speed(one),
             f"  stage         {one.stage + 1}, with {one.stage_started} so far",
             f"  so far        {one.started} started, {one.ended} ended ({one.failed} failed), {one.skipped} skipped,",
             f"                {one.left} wait",
@@ -114,6 +116,14 @@ def _lines(one: Replay) -> list[str]:
     if one.finished_at:
         lines.append(f"  finished      {shown(one.finished_at)}")
     return lines
+
+
+def _speed(one: Replay) -> list[str]:
+    """How fast it goes at present, and what keeps it from going faster."""
+    if one.state is not ReplayState.RUNNING or one.pace is None:
+        return []
+    why = f": {one.pace.why}" if one.pace.why else ""
+    return [f"  now           up to {one.speed:.3g} a second, looked at {shown(one.pace.looked_at)}{why}"]
 
 
 def _legal(view: View) -> RenderableType:

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from pipeline.ledger.tables.columns import Id, Moment, metadata, quoted
+from pipeline.ledger.tables.columns import Id, Json, Moment, metadata, quoted
 from pipeline.lodgment.replay import Known, Mode
 from pipeline.lodgment.replay_run import ItemState, ReplayState
 
@@ -35,6 +35,7 @@ replay = sa.Table(
     sa.Column("judged_since", Moment),
     sa.Column("halt_code", sa.Text),
     sa.Column("finished_at", Moment),
+    sa.Column("pace", Json),
     sa.CheckConstraint(f"mode IN ({quoted(Mode)})", "mode"),
     sa.CheckConstraint(f"state IN ({quoted(ReplayState)})", "state"),
     # Nothing goes out under a new reference before a second person has said so.

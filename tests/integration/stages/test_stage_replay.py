@@ -17,6 +17,7 @@ from pipeline.lodgment.decisions import Tally
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.replay import Known, Mode
+from pipeline.lodgment.replay_pace import PacePolicy
 from pipeline.lodgment.replay_run import (
     ItemState,
     Replay,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from pipeline.broker.port import Outgoing
     from tests.integration.stages.conftest import Bench
 
-POLICY = ReplayPolicy(stages=(1, 3))
+POLICY = ReplayPolicy(stages=(1, 3), pace=PacePolicy(first=1.0))
 CAUSE = Reason("asic:FAULT.INVALIDXML", "synthetic", Party.OPERATOR)
 ROOM = 1000
 on_sqlite = pytest.mark.parametrize("bench", ["sqlite"], indirect=True)
@@ -310,7 +311,7 @@ async def test_a_rejected_document_is_lodged_again_as_a_new_lodgment_that_cites_
     old = await rejected(bench)
     one = await running(bench, Mode.NEW_REFERENCE)
     [message] = await ReplayStage(bench.context(), POLICY).advance(ROOM)
-    assert message.routing_key == Step.AUTHORISE
+    assert message.routing_key == later(Step.AUTHORISE)
     async with bench.ledger.transaction(read_only=True) as tx:
         new = (await lodgments.known_jobs(tx, ["job-1+2"]))["job-1+2"]
         [of_old] = await operators.of(tx, old.id)
