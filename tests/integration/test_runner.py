@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline import runner as running_module
 from pipeline.broker.embedded import EmbeddedBroker
-from pipeline.broker.port import Delivery, Exchange, Outgoing, Subscription
+from pipeline.broker.port import Delivery, Exchange, Outgoing, Subscription, later
 from pipeline.lodgment.errors import DependencyDownError, RefusedError
 from pipeline.lodgment.states import Step
 from pipeline.runner import Pace, Runner
@@ -166,3 +167,73 @@ async def test_a_defect_of_the_runner_ends_the_process_instead_of_stalling_it(
 
 def _break(*_: object) -> None:
     raise ZeroDivisionError
+
+
+class Slow:
+    """Keeps each batch in hand until its first message is let go."""
+
+    step = Step.SUBMIT
+
+    def __init__(self) -> None:
+        self.in_hand: list[list[bytes]] = []
+        self._let_go: dict[bytes, asyncio.Event] = {}
+
+    async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
+        bodies = [delivery.body for delivery in batch]
+        self.in_hand.append(bodies)
+        await self._event(bodies[0]).wait()
+        self.in_hand.remove(bodies)
+        yield Settled(tuple(batch))
+
+    def let_go(self, body: bytes) -> None:
+        self._event(body).set()
+
+    def has(self, body: bytes) -> bool:
+        return any(body in bodies for bodies in self.in_hand)
+
+    def _event(self, body: bytes) -> asyncio.Event:
+        return self._let_go.setdefault(body, asyncio.Event())
+
+
+FEW = replace(PACE, batch=2, overlap=1)
+
+
+def to_submit_later(number: int) -> Outgoing:
+    body = f"later {number}".encode()
+    return Outgoing(Exchange.STEPS, later(Step.SUBMIT), body, body.decode())
+
+
+async def test_a_live_message_overtakes_all_that_gives_way_and_finds_a_slot_of_its_own(broker: MovingOut) -> None:
+    await broker.publish([to_submit_later(number) for number in range(100)])
+    stage = Slow()
+    first = Runner(stage, broker, PACE, Metrics())
+    async with running(first), running(Runner(stage, broker, FEW, Metrics(), queue=later(Step.SUBMIT), after=first)):
+        await until(lambda: stage.has(b"later 0"))
+        await broker.publish([to_submit(b"live")])
+        await until(lambda: stage.has(b"live"))
+        assert stage.in_hand == [[b"later 0", b"later 1"], [b"live"]]
+        assert (await broker.depths())[later(Step.SUBMIT)] == 98
+        stage.let_go(b"later 0")
+        await until(lambda: not stage.has(b"later 0"))
+        assert stage.in_hand == [[b"live"]], "while it is in hand, nothing begins that gives way"
+        stage.let_go(b"live")
+        await until(lambda: stage.has(b"later 2"))
+        stage.let_go(b"later 2")
+        await until(lambda: stage.has(b"later 4"))
+        stage.let_go(b"later 4")
+        for number in range(6, 100, 2):
+            stage.let_go(f"later {number}".encode())
+        await until(lambda: not stage.in_hand)
+
+
+async def test_what_gives_way_goes_on_in_the_busiest_night(broker: MovingOut, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running_module, "_LONGEST_WAY", 0.01)
+    await broker.publish([to_submit(b"live"), to_submit_later(0)])
+    stage = Slow()
+    first = Runner(stage, broker, PACE, Metrics())
+    async with running(first), running(Runner(stage, broker, FEW, Metrics(), queue=later(Step.SUBMIT), after=first)):
+        await until(lambda: stage.has(b"live"))
+        await until(lambda: stage.has(b"later 0"))
+        assert stage.has(b"live")
+        stage.let_go(b"live")
+        stage.let_go(b"later 0")

@@ -37,7 +37,13 @@ group = typer.Typer(no_args_is_help=True, help="Lodge many once more: plan, look
 Which = Annotated[str, typer.Argument(metavar="ID", help="As `lodge replay list` shows it, or a beginning of it.")]
 Why = Annotated[str, typer.Option("--reason", help="Why; it is kept with every lodgment.", show_default=False)]
 Rate = Annotated[
-    float | None, typer.Option("--rate", min=0.01, max=10_000, help=f"Lodgments a second; {RATE:g} unless said.")
+    float | None,
+    typer.Option(
+        "--rate",
+        min=0.01,
+        max=10_000,
+        help=f"Lodgments a second at most; {RATE:g} unless said or set.",
+    ),
 ]
 Share = Annotated[
     float | None,
@@ -45,7 +51,7 @@ Share = Annotated[
         "--halt-share",
         min=0.001,
         max=1,
-        help=f"Halt when one failure meets so large a share of a stage; {HALT_SHARE:g} unless said.",
+        help=f"Halt when one failure meets so large a share of a stage; {HALT_SHARE:g} unless said or set.",
     ),
 ]
 Follow = Annotated[bool, typer.Option("--follow", help="Show how it goes until it is over, paused or halted.")]
@@ -196,7 +202,16 @@ async def _plan(
 
     moment = now()
     margin = timing(settings, environment_of(settings, moment)).token_margin
-    one = Replay(uuid7(moment, os.urandom(10)), moment, operator(), reason, said, mode)
+    one = Replay(
+        uuid7(moment, os.urandom(10)),
+        moment,
+        operator(),
+        reason,
+        said,
+        mode,
+        rate=settings.replay.rate,
+        halt_share=settings.replay.halt_share,
+    )
     async with opened_ledger(settings) as ledger, ledger.transaction() as tx:
         await replays.add(tx, one)
         await replay_plan.freeze(tx, one, conditions, jobs, moment + margin)

@@ -12,12 +12,22 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.broker.port import later
-from pipeline.ledger import lodgments, operators, payees, replay_plan, replay_reports, replays, watch
+from pipeline.ledger import (
+    live_times,
+    lodgments,
+    operators,
+    payees,
+    replay_items,
+    replay_plan,
+    replay_reports,
+    replays,
+    watch,
+)
 from pipeline.lodgment.decisions import Tally
 from pipeline.lodgment.failures import Party
 from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.replay import Known, Mode
-from pipeline.lodgment.replay_pace import PacePolicy
+from pipeline.lodgment.replay_pace import Leg, PacePolicy
 from pipeline.lodgment.replay_run import (
     ItemState,
     Replay,
@@ -351,3 +361,85 @@ async def test_a_document_whose_producer_has_lodged_it_again_is_left_alone(bench
 async def test_no_other_mode_touches_what_is_final(bench: "Bench", mode: Mode) -> None:
     await rejected(bench)
     assert (await planned(bench, mode)).total == 0
+
+
+async def lived(bench: "Bench", number: int, seconds: float) -> None:
+    """Live lodgments received in the last second, each accepted so many seconds later."""
+    rows = []
+    for place in range(number):
+        row = a_lodgment(bench.now - timedelta(seconds=1) + timedelta(seconds=place / number))
+        took = timedelta(seconds=seconds * (place + 1) / number)
+        times = {"sent_at": row.received_at + took / 2, "finished_at": row.received_at + took}
+        rows.append(replace(row, state=State.ACCEPTED, due_at=None, attempts=1, channel="live", **times))
+    await bench.add(*rows)
+
+
+async def test_when_live_work_becomes_slower_the_replay_does_and_says_so_until_it_may_go_on(bench: "Bench") -> None:
+    await held(bench, 200)
+    await lived(bench, 400, seconds=0.5)
+    one = await running(bench)
+    await changed(bench, replace(one, stage=2, rate=20))
+    stage = ReplayStage(bench.context(), POLICY)
+    await stage.advance(ROOM)
+    began = await now_of(bench, one)
+    assert began.pace is not None
+    assert {leg: [level.of for level in known] for leg, known in began.pace.levels.items()} == {
+        Leg.SENT: [400, 400],
+        Leg.FINAL: [400, 400],
+    }
+    bench.now += timedelta(seconds=2)
+    await lived(bench, 100, seconds=0.5)
+    await stage.advance(ROOM)
+    assert (await now_of(bench, one)).speed == 20
+    with capture_logs() as logs:
+        bench.now += timedelta(seconds=2)
+        await lived(bench, 100, seconds=2)
+        out = await stage.advance(ROOM)
+    slowed = await now_of(bench, one)
+    assert slowed.pace is not None
+    assert slowed.speed == 10
+    assert len(out) <= slowed.speed * POLICY.burst.total_seconds()
+    [told] = [entry for entry in logs if entry["event"] == "replay.slowed"]
+    assert (told["speed"], told["why"]) == (10, slowed.pace.why)
+    assert "live lodgments took more than" in told["why"]
+    bench.now += POLICY.pace.settle
+    await lived(bench, 100, seconds=0.5)
+    await stage.advance(ROOM)
+    assert 10 < (await now_of(bench, one)).speed < 20
+
+
+@on_sqlite
+async def test_what_is_replayed_itself_or_waits_for_others_says_nothing_of_live_work(bench: "Bench") -> None:
+    await held(bench, 200, replayed_at=bench.now)
+    waiting = replace(a_lodgment(bench.now), state=State.PARKED, resume=State.RECEIVED, reason=Reason("lane.turn", ""))
+    again = replace(a_lodgment(bench.now), state=State.ACCEPTED, due_at=None, attempts=3, finished_at=bench.now)
+    replayed = replace(a_lodgment(bench.now), replayed_at=bench.now)
+    unsent = a_lodgment(bench.now)
+    await bench.add(waiting, again, replayed, unsent)
+    bench.now += timedelta(seconds=3)
+    async with bench.ledger.transaction(read_only=True) as tx:
+        found = await live_times.taken(tx, bench.now - timedelta(minutes=1), bench.now, bench.now, 100)
+    assert found == {Leg.SENT: [3.0], Leg.FINAL: []}
+
+
+@on_sqlite
+async def test_before_a_closed_door_it_is_waited_for_however_long_and_nothing_is_blamed(bench: "Bench") -> None:
+    await held(bench, 9)
+    one = await running(bench)
+    stage = ReplayStage(bench.context(), POLICY)
+    [first] = ids(await stage.advance(ROOM))
+    door = Reason("breaker.open", "synthetic", Party.AGENCY)
+    async with bench.ledger.transaction() as tx:
+        row = (await lodgments.load(tx, [first]))[first]
+        waits = row.moved(State.PARKED, due_at=bench.now + timedelta(days=9), resume=State.SEALED, reason=door)
+        assert await lodgments.move(tx, [(row, waits)])
+    for _ in range(3):
+        bench.now += POLICY.patience
+        assert await stage.advance(ROOM) == []
+    resting = await now_of(bench, one)
+    assert (resting.state, resting.started, resting.ended, resting.failed) == (ReplayState.RUNNING, 1, 0, 0)
+    async with bench.ledger.transaction(read_only=True) as tx:
+        assert await replay_items.unsent(tx, one.id) == 1
+    await bench.moved(waits, waits.moved(State.ACCEPTED))
+    bench.now += timedelta(seconds=1)
+    assert len(await stage.advance(ROOM)) == 3
