@@ -1,5 +1,6 @@
 """Replays beside other trouble: a closed door, a lost broker, a restored ledger; judged by the agency's own book."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +12,14 @@ import pytest
 
 from pipeline.broker.port import Exchange, Outgoing
 from pipeline.ledger import channel_states
-from pipeline.lodgment.breaker import BreakerScope, BreakerState
+from pipeline.lodgment.breaker import Breaker, BreakerScope, BreakerState
 from pipeline.lodgment.lodgment import BREAKER_OPEN
 from pipeline.lodgment.replay_run import Replay, ReplayState
 from pipeline.lodgment.states import State, Step
 from pipeline.sandbox.trouble import Trouble
 from tests.conftest import delete_topology
 from tests.doubles.jobs import job
-from tests.integration.flow.conftest import Pipeline
+from tests.integration.flow.conftest import PATIENCE, Pipeline
 from tests.integration.flow.test_flow_recover import Lodge, lodge
 from tests.integration.flow.test_flow_replay import plan, press, until
 from tests.services.postgres import Backup
@@ -48,6 +49,17 @@ async def all_once(pipeline: Pipeline, jobs: Sequence[str] = JOBS) -> None:
     book = await pipeline.book()
     assert {row.reference for row in rows} == set(book)
     assert Counter(line["processed"] for line in book.values()) == {1: len(jobs)}
+
+
+async def until_shut(pipeline: Pipeline) -> None:
+    """Return when the agency's door is closed."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            async with pipeline.parts.ledger.transaction(read_only=True) as tx:
+                door = (await channel_states.every(tx, BreakerScope.CHANNEL)).get(DOOR, Breaker())
+            if door.state in {BreakerState.OPEN, BreakerState.PROBING}:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def looked_again(pipeline: Pipeline, one: Replay, times: int) -> Replay:
@@ -98,9 +110,7 @@ async def test_before_a_closed_door_a_replay_waits_is_charged_nothing_and_goes_o
         await pipeline.push(*map(job, live))
         for name in live:
             await pipeline.until(name, State.PARKED)
-        async with pipeline.parts.ledger.transaction(read_only=True) as tx:
-            door = (await channel_states.every(tx, BreakerScope.CHANNEL))[DOOR]
-        assert door.state in {BreakerState.OPEN, BreakerState.PROBING}
+        await until_shut(pipeline)
         one = await plan(pipeline, "state=held")
         await press(pipeline, one, "start")
         first = await pipeline.until(
