@@ -104,6 +104,8 @@ def test_policies_shows_what_is_in_force_and_status_the_calendar(lodge: Lodge) -
     assert "asic_bn business-names/bnLodgeApplication" in out
     assert "3 failures in a row" in out
     assert "nothing is sent" in out
+    assert "20 a second" in out
+    assert "1.1 times as long" in out
     [first, *_] = lodge("policies", "--json").json()
     assert (first["channel"], first["breaker"]["consecutive"]) == ("asic_bn", 3)
     assert "CLOSEDOWN: asic_bn/business-names: now, until 2099-01-01 00:00:00Z: nothing is sent." in lodge("status").out

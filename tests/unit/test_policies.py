@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from pipeline.lodgment.decisions import Closedown
 from pipeline.lodgment.doors import Door
 from pipeline.lodgment.errors import ConfigurationError
-from pipeline.policies import breaker_policies, doors, retry_policies
+from pipeline.lodgment.replay_run import ReplayPolicy
+from pipeline.policies import breaker_policies, doors, replay_policy, retry_policies
 from pipeline.settings import EnvironmentSettings, PolicySettings, Settings
 from tests.unit.test_sts_settings import environment
 
@@ -124,3 +125,11 @@ def test_a_section_that_is_wrong_in_itself_is_refused(section: dict[str, object]
 def test_the_later_warning_of_a_due_date_cannot_be_the_longer_one() -> None:
     with pytest.raises(ValidationError, match="due_last must not be longer than due_soon"):
         Settings(due_soon=timedelta(hours=1), due_last=timedelta(hours=2))
+
+
+def test_replays_run_as_the_settings_say_and_as_they_come_where_nothing_is_said() -> None:
+    assert replay_policy(Settings().replay) == ReplayPolicy()
+    said = replay_policy(Settings.model_validate({"replay": {"slower": 1.5, "rate": 3, "window": "PT30S"}}).replay)
+    assert (said.rate, said.pace.slower, said.pace.window) == (3, 1.5, timedelta(seconds=30))
+    with pytest.raises(ValidationError, match="greater than 1"):
+        Settings.model_validate({"replay": {"slower": 1}})

@@ -19,6 +19,7 @@ from pipeline.ledger.session import Ledger
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.errors import PipelineError
 from pipeline.lodgment.lodgment import Lodgment, Reason
+from pipeline.lodgment.replay_pace import Pace
 from pipeline.lodgment.replay_run import Replay, ReplayState
 from pipeline.lodgment.states import State
 from pipeline.settings import load_settings
@@ -129,6 +130,26 @@ def test_following_ends_when_the_replay_rests(replay: Callable[..., str]) -> Non
     told = replay("show", which)
     assert "halted by     E1, which met 10.0% or more of the stage" in told
     assert f"mend the cause, then `lodge replay resume {which}`" in told
+
+
+def test_how_fast_it_goes_and_why_not_faster_is_shown(replay: Callable[..., str]) -> None:
+    which = json.loads(replay("plan", "--where", "state=held", *WHY, "--json"))["replay"]["id"]
+    replay("start", which)
+    assert "a second, looked at" not in replay("show", which), "nobody has looked yet"
+    asyncio.run(_paced(which, Pace(2.5, NOW, NOW, why="14 of 212 live lodgments took more than 0.42 s to be sent")))
+    told = replay("show", which)
+    assert "now           up to 2.5 a second, looked at" in told
+    assert "14 of 212 live lodgments took more than 0.42 s to be sent" in told
+    assert json.loads(replay("show", which, "--json"))["replay"]["pace"]["speed"] == 2.5
+    replay("pause", which)
+    assert "a second, looked at" not in replay("show", which)
+
+
+async def _paced(which: str, pace: Pace) -> None:
+    async with opened_ledger(load_settings()) as ledger, ledger.transaction() as tx:
+        one = await replays.lock(tx, UUID(which))
+        assert one is not None
+        await replays.change(tx, replace(one, pace=pace))
 
 
 def test_mistakes_are_told_with_field_rule_and_fix(replay: Callable[..., str]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.broker.port import Exchange, Outgoing
+from pipeline.broker.port import Exchange, Outgoing, later
 from pipeline.ledger import quarantine
 from pipeline.lodgment.states import State, Step
 from pipeline.stages.contract import to_step
@@ -44,3 +44,12 @@ async def test_keeps_whatever_comes(bench: "Bench", body: bytes) -> None:
     async with bench.ledger.transaction(read_only=True) as tx:
         kept = await quarantine.list_(tx, 10)
         assert [await quarantine.read(tx, item.id) is not None for item in kept] == [True, True]
+
+
+async def test_what_wore_out_in_the_queue_beside_a_step_is_told_as_that_step(bench: "Bench") -> None:
+    died = {"x-first-death-queue": f"lodge.{later(Step.SEAL)}", "x-first-death-reason": "delivery_limit"}
+    message = delivery(Outgoing(Exchange.DEAD, later(Step.SEAL), b"{}", "message", died))
+    await drive(Quarantine(bench.context()), [message])
+    async with bench.ledger.transaction(read_only=True) as tx:
+        [kept] = await quarantine.list_(tx, 10)
+    assert (kept.step, kept.code) == (Step.SEAL, "delivery.limit")

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.lodgment.errors import RefusedError
-from pipeline.lodgment.lodgment import LANE_TURN, TOKEN_REQUESTED, Reason
+from pipeline.lodgment.lodgment import BREAKER_OPEN, BREAKER_POLLS, LANE_TURN, TOKEN_REQUESTED, Reason
 from pipeline.lodgment.replay import Mode
+from pipeline.lodgment.replay_pace import Pace
 from pipeline.lodgment.replay_run import (
     End,
     Recent,
@@ -149,6 +150,7 @@ SAID = Reason("E1", "synthetic")
         (State.PARKED, SAID, End(State.PARKED, "E1", failed=True)),
         (State.PARKED, Reason(LANE_TURN, ""), None),
         (State.PARKED, Reason(TOKEN_REQUESTED, ""), None),
+        (State.PARKED, Reason(BREAKER_OPEN, ""), None),
         (State.SEALED, SAID, None),
         (State.SENDING, SAID, None),
         (State.RECEIVED, SAID, None),
@@ -157,6 +159,19 @@ SAID = Reason("E1", "synthetic")
 def test_a_lodgment_has_ended_when_it_comes_to_rest(state: State, reason: Reason | None, end: End | None) -> None:
     row = replace(a_lodgment(), state=state, reason=reason)
     assert ended(row, NOW, NOW + SECOND, POLICY) == end
+
+
+@pytest.mark.parametrize("code", [BREAKER_OPEN, BREAKER_POLLS])
+def test_before_a_closed_door_it_is_waited_for_as_long_as_that_is_closed(code: str) -> None:
+    row = replace(a_lodgment(), state=State.PARKED, reason=Reason(code, ""))
+    assert ended(row, NOW, NOW + 100 * POLICY.patience, POLICY) is None
+
+
+def test_a_replay_that_gives_way_starts_fewer_and_has_fewer_on_their_way() -> None:
+    slow = replace(RUNNING, rate=40, stage=3, paced_at=NOW, pace=Pace(8, NOW, NOW))
+    assert [allowance(one, NOW + SECOND, 1000, POLICY) for one in (replace(slow, pace=None), slow)] == [40, 8]
+    assert [room_left(one, 1000, 0, POLICY) for one in (replace(slow, pace=None), slow)] == [10, 2]
+    assert replace(slow, rate=4).speed == 4, "a rate that was set lower since holds at once"
 
 
 @pytest.mark.parametrize(("state", "code"), [(State.PARKED, TOKEN_REQUESTED), (State.AWAITING, "agency.delayed")])
