@@ -369,8 +369,9 @@ async def lived(bench: "Bench", number: int, seconds: float) -> None:
     for place in range(number):
         row = a_lodgment(bench.now - timedelta(seconds=1) + timedelta(seconds=place / number))
         took = timedelta(seconds=seconds * (place + 1) / number)
-        times = {"sent_at": row.received_at + took / 2, "finished_at": row.received_at + took}
-        rows.append(replace(row, state=State.ACCEPTED, due_at=None, attempts=1, channel="live", **times))
+        sent_at, finished_at = row.received_at + took / 2, row.received_at + took
+        done = replace(row, state=State.ACCEPTED, due_at=None, attempts=1, sent_at=sent_at, finished_at=finished_at)
+        rows.append(replace(done, channel="live"))
     await bench.add(*rows)
 
 
