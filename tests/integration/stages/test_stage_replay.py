@@ -370,8 +370,8 @@ async def lived(bench: "Bench", number: int, seconds: float) -> None:
         row = a_lodgment(bench.now - timedelta(seconds=1) + timedelta(seconds=place / number))
         took = timedelta(seconds=seconds * (place + 1) / number)
         sent_at, finished_at = row.received_at + took / 2, row.received_at + took
-        final = replace(row, state=State.ACCEPTED, due_at=None, attempts=1, channel="live")
-        rows.append(replace(final, sent_at=sent_at, finished_at=finished_at))
+        done = replace(row, state=State.ACCEPTED, due_at=None, attempts=1, sent_at=sent_at, finished_at=finished_at)
+        rows.append(replace(done, channel="live"))
     await bench.add(*rows)
 
 
