@@ -156,11 +156,11 @@ def contestants(content: bytes) -> Mapping[str, Operation]:
     found: dict[str, Operation] = {
         _BARE: lambda: rsa.sign(b"a short message", padding, sha256),
         _OURS: lambda: channel.seal(next(orders)),
-        _HASHED: lambda: channel.seal(next(orders)).sha256,
+        _HASHED: lambda: channel.seal(next(orders)).measure(content),
         _XMLSEC: _xmlsec(channel, _order(content, "template")),
     }
     sealed = channel.seal(next(orders))
-    _verify(_OURS, sealed.head + sealed.payload + sealed.tail)
+    _verify(_OURS, sealed.head + content + sealed.tail)
     signed = found[_XMLSEC]()
     assert isinstance(signed, bytes)  # noqa: S101  - what it returns
     _verify(_XMLSEC, signed)
@@ -174,7 +174,7 @@ def _order(content: bytes, nonce: str) -> SealOrder:
 def _xmlsec(channel: AsicBusinessNames, order: SealOrder) -> Operation:
     """Parse the template, sign it twice, serialise: the same envelope, its digests and signature values left out."""
     sealed = channel.seal(order)
-    template = _FILLED_IN.sub(rb"\1", sealed.head) + sealed.payload + sealed.tail
+    template = _FILLED_IN.sub(rb"\1", sealed.head) + order.payload + sealed.tail
     pem = key("Payroll").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     private_key = xmlsec.Key.from_memory(pem, xmlsec.constants.KeyDataFormatPem)
     assert order.token is not None  # noqa: S101  - orders of ours have one

@@ -83,6 +83,10 @@ class AsicBusinessNames:
         return False
 
     @property
+    def attaches(self) -> bool:
+        return False
+
+    @property
     def needs_software_id(self) -> bool:
         """The guide knows none (WIG 5.1); a token that acts for an employer names it (MAS-ST 3.3.1)."""
         terms = self._profile.authentication
@@ -200,12 +204,10 @@ class AsicBusinessNames:
         except XmlError as error:
             raise RefusedError(f"seal.{error.code}", f"{facts.reference} cannot be sealed: {error}") from error
         head, tail = envelope(frame, security, body)
-        sealed = Envelope(head, payload, tail)
-        if sealed.size > self._profile.request_limit:
-            raise RefusedError(
-                "seal.size", f"the envelope of {facts.reference} has {sealed.size} bytes, more than ASIC takes"
-            )
-        return sealed
+        size = len(head) + len(payload) + len(tail)
+        if size > self._profile.request_limit:
+            raise RefusedError("seal.size", f"the envelope of {facts.reference} has {size} bytes, more than ASIC takes")
+        return Envelope(head, tail)
 
     def _security(
         self, body: Part, credential: Credential | None, token: SecurityToken | None, nonce: str

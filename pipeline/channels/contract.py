@@ -1,6 +1,5 @@
 """What every agency interface answers, so that stages know none of them: bytes and values in and out."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +12,7 @@ from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.outcome import Outcome
 from pipeline.lodgment.references import TokenKey
 from pipeline.protocol.credential import Credential
+from pipeline.protocol.gzip_stream import Measure, Meter
 from pipeline.protocol.wstrust import SecurityToken
 
 
@@ -60,6 +60,8 @@ class Reply:
 class SealOrder:
     """What goes into one envelope. `payload` is as `prepare` returned it, and empty in a message that only `asks`;
     `nonce` makes element ids unique.
+
+    A large payload that the channel `attaches` stays where it is: `payload` is empty then, and `attached` its measure.
     """
 
     lodgment: Lodgment
@@ -68,28 +70,23 @@ class SealOrder:
     token: SecurityToken | None
     now: datetime
     nonce: str
+    attached: Measure | None = None
+
+    def payload_measure(self) -> Measure:
+        """Size and digest of the payload, be it at hand or not."""
+        return self.attached or Meter.of(self.payload)
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A secured envelope around its payload: the bytes on the wire are `head + payload + tail`."""
+    """What is secured around a payload: the bytes on the wire are `head + payload + tail`."""
 
     head: bytes = field(repr=False)
-    payload: bytes = field(repr=False)
     tail: bytes = field(repr=False)
 
-    @property
-    def size(self) -> int:
-        """Bytes on the wire."""
-        return len(self.head) + len(self.payload) + len(self.tail)
-
-    @property
-    def sha256(self) -> str:
-        """Of the bytes on the wire, in hex: a pass over all of them, which only who stores or shows it has to pay."""
-        digest = hashlib.sha256(self.head)
-        digest.update(self.payload)
-        digest.update(self.tail)
-        return digest.hexdigest()
+    def measure(self, payload: bytes) -> Measure:
+        """Of the bytes on the wire: a pass over all of them, which only who stores or shows it has to pay."""
+        return Meter.of(self.head, payload, self.tail)
 
 
 class TokenSubject(Protocol):
@@ -116,6 +113,11 @@ class Channel(Protocol):
     @property
     def checks_receipts(self) -> bool:
         """Whether replies are compared with the envelope that they answer."""
+        ...
+
+    @property
+    def attaches(self) -> bool:
+        """Whether the payload goes beside what is signed, so that its size and digest are enough to seal it."""
         ...
 
     @property

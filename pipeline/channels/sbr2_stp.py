@@ -5,7 +5,6 @@ pushed as it is; only what stands around it is sealed anew when a token has expi
 about, by pulls that carry ids of their own.
 """
 
-import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 from io import BytesIO
@@ -51,6 +50,10 @@ class Sbr2Stp:
 
     @property
     def checks_receipts(self) -> bool:
+        return True
+
+    @property
+    def attaches(self) -> bool:
         return True
 
     @property
@@ -113,7 +116,7 @@ class Sbr2Stp:
         try:
             if self.asks(order.lodgment):
                 signed = self._signed(self._question(order), order.credential, order.token, order.nonce, ())
-                return Envelope(signed.soap, b"", b"")
+                return Envelope(signed.soap, b"")
             return self._push(order, order.credential, order.token)
         except (XmlError, Ebms3Error) as error:
             text = f"{order.lodgment.reference} cannot be sealed: {error}"
@@ -158,18 +161,18 @@ class Sbr2Stp:
         return self._profile.messages.pull(f"{order.nonce}@{self._profile.domain}", asked, order.now)
 
     def _push(self, order: SealOrder, credential: Credential, token: SecurityToken) -> Envelope:
-        lodgment, payload = order.lodgment, order.payload
+        lodgment, payload = order.lodgment, order.payload_measure()
         content_id = f"payload.{lodgment.reference}@{self._profile.domain}"
-        digest = AttachedPart(cid_url(content_id), hashlib.sha256(payload).digest())
+        digest = AttachedPart(cid_url(content_id), payload.sha256)
         signed = self._signed(self._message(order, content_id), credential, token, order.nonce, (digest,))
         package = multipart_related(
             signed.soap,
             _root_id(lodgment, self._profile),
-            (AttachmentHead(content_id, MEDIA_TYPE, len(payload)),),
+            (AttachmentHead(content_id, MEDIA_TYPE, payload.size),),
             _boundary(lodgment),
         )
         head, tail = package.between
-        return Envelope(head, payload, tail)
+        return Envelope(head, tail)
 
     def _message(self, order: SealOrder, content_id: str) -> UserMessage:
         lodgment, facts, messages = order.lodgment, order.lodgment.facts, self._profile.messages

@@ -1,5 +1,6 @@
 """One HTTP conversation with somebody else's server, as a value: what left, what came back, or how it ended."""
 
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -7,11 +8,19 @@ from pipeline.lodgment.failures import Failure
 
 
 @dataclass(frozen=True, slots=True)
+class Streamed:
+    """A part of a body that is read while it is sent. `pieces` must give `size` bytes, or raise."""
+
+    size: int
+    pieces: Callable[[], AsyncIterator[bytes]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What to send. `body` is sent piece by piece, so that an envelope is never joined in memory."""
 
     url: str
-    body: tuple[bytes, ...] = field(repr=False)
+    body: tuple[bytes | Streamed, ...] = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     method: str = "POST"
 

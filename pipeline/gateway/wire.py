@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from aiohttp import ClientSession, Payload, TraceConfig, TraceRequestHeadersSentParams
 from aiohttp.abc import AbstractStreamWriter
 
-from pipeline.gateway.exchange import Request
+from pipeline.gateway.exchange import Request, Streamed
 
 _PIECE: Final = 64 * 1024
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
@@ -59,16 +59,16 @@ class PiecewiseBody(Payload):
 
     _autoclose = True
 
-    def __init__(self, pieces: tuple[bytes, ...], wire: Wire, timeout: float) -> None:
-        super().__init__(pieces)
-        self._pieces = pieces
+    def __init__(self, parts: tuple[bytes | Streamed, ...], wire: Wire, timeout: float) -> None:
+        super().__init__(parts)
+        self._parts = parts
         self._wire = wire
         self._timeout = timeout
-        self._size = sum(map(len, pieces))
+        self._size = sum(part.size if isinstance(part, Streamed) else len(part) for part in parts)
 
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """The body as text. The library asks every payload for it and uses it for no request of ours."""
-        return b"".join(self._pieces).decode(encoding, errors)
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002  - the library's signature
+        """The library asks every payload for its text, and uses it for no request of ours."""
+        raise TypeError("the body of a request is bytes, and may not be in memory")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Hand every piece to the socket.
@@ -77,12 +77,21 @@ class PiecewiseBody(Payload):
             TimeoutError: the other side stopped taking bytes.
         """
         self._consumed = True
-        for piece in self._pieces:
-            view = memoryview(piece)
-            for start in range(0, len(view), _PIECE):
-                async with asyncio.timeout(self._timeout):
-                    await writer.write(view[start : start + _PIECE])
+        for part in self._parts:
+            async for piece in _pieces(part):
+                view = memoryview(piece)
+                for start in range(0, len(view), _PIECE):
+                    async with asyncio.timeout(self._timeout):
+                        await writer.write(view[start : start + _PIECE])
         self._wire.written = True
+
+
+async def _pieces(part: bytes | Streamed) -> AsyncIterator[bytes]:
+    if isinstance(part, bytes):
+        yield part
+        return
+    async for piece in part.pieces():
+        yield piece
 
 
 def request_fault(request: Request) -> str | None:

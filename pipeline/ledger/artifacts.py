@@ -3,83 +3,55 @@
 import asyncio
 import contextlib
 import hashlib
-import zlib
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from functools import cache
-from io import BytesIO
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import Row
 
+from pipeline.ledger import large_documents
+from pipeline.ledger.artifact_rows import (
+    NewArtifact,
+    NewEnvelope,
+    OpenEnvelope,
+    StoredEnvelope,
+    around,
+    open_artifacts,
+    open_envelopes,
+    pack_artifacts,
+    pack_envelopes,
+    row_of,
+)
 from pipeline.ledger.batch import Dialect, among, encode
+from pipeline.ledger.document_form import LARGE, damaged, packed_pieces
+from pipeline.ledger.large_documents import LargeDocument
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import ArtifactKind, artifact
-from pipeline.ledger.vault import HEADER_BYTES, Vault
+from pipeline.ledger.vault import HEADER_BYTES
 from pipeline.lodgment.errors import RefusedError
 
-_CODEC = "zlib+vault"
-_LEVEL = 1  # XML shrinks to a quarter; higher levels cost three times the CPU for a few percent
-_LENGTH_BYTES = 4
 _NAMES = tuple(artifact.c.keys())
 AT_ONCE = 64 * 1024 * 1024
 """Bytes of documents that a batch may hold in memory, and one document beyond."""
-_LARGE = 256 * 1024
-"""Bytes from which on a document is compressed and sealed in pieces, and its sealed form alone stands beside it."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewArtifact:
-    """A document to store."""
-
-    id: UUID
-    lodgment_id: UUID
-    kind: ArtifactKind
-    content: bytes
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class NewEnvelope:
-    """An envelope to store: what stands before and after its payload, which is stored already; a question has none.
-
-    `sha256` and `size` are of all the bytes on the wire.
-    """
-
-    id: UUID
-    lodgment_id: UUID
-    payload_id: UUID | None
-    head: bytes
-    tail: bytes
-    sha256: str
-    size: int
-    created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEnvelope:
-    """An envelope as it goes on the wire: `head + payload + tail`, whose hash was checked."""
-
-    head: bytes
-    payload: bytes
-    tail: bytes
-    sha256: str
 
 
 async def add(tx: Tx, artifacts: Sequence[NewArtifact]) -> None:
-    """Store documents."""
-    if artifacts:
-        await _store(tx, await asyncio.to_thread(_pack_artifacts, tx.vault, artifacts))
+    """Store documents: large ones each by itself and in pieces, all others in one statement."""
+    if small := [item for item in artifacts if len(item.content) <= LARGE]:
+        await _store(tx, await asyncio.to_thread(pack_artifacts, tx.vault, small))
+    for item in artifacts:
+        if len(item.content) > LARGE:
+            row = await asyncio.to_thread(row_of, item)
+            await large_documents.insert(tx, row, packed_pieces(tx.vault, item.id, item.content))
 
 
 async def add_envelopes(tx: Tx, envelopes: Sequence[NewEnvelope]) -> None:
     """Store envelopes around payloads that are stored already, or in this transaction."""
     if envelopes:
-        await _store(tx, await asyncio.to_thread(_pack_envelopes, tx.vault, envelopes))
+        await _store(tx, await asyncio.to_thread(pack_envelopes, tx.vault, envelopes))
 
 
 async def read(tx: Tx, ids: Collection[UUID]) -> dict[UUID, bytes]:
@@ -90,16 +62,19 @@ async def read(tx: Tx, ids: Collection[UUID]) -> dict[UUID, bytes]:
     """
     if not ids:
         return {}
-    rows = (await tx.connection.execute(_select(tx.dialect), _keys(ids))).all()
-    return await asyncio.to_thread(_open_artifacts, tx.vault, rows)
+    return await _whole(tx, await _found(tx, _select(tx.dialect), _keys(ids)))
 
 
 async def read_portion(tx: Tx, ids: Collection[UUID], at_once: int = AT_ONCE) -> dict[UUID, bytes]:
     """As `read`, but of these the lowest ids only, up to `at_once` bytes of documents and one document beyond."""
+    return await _whole(tx, await look_portion(tx, ids, at_once))
+
+
+async def look_portion(tx: Tx, ids: Collection[UUID], at_once: int = AT_ONCE) -> dict[UUID, bytes | LargeDocument]:
+    """As `read_portion`, with large documents left where they are."""
     if not ids:
         return {}
-    rows = (await tx.connection.execute(_select_portion(tx.dialect), _keys(ids) | {"at_once": at_once})).all()
-    return await asyncio.to_thread(_open_artifacts, tx.vault, rows)
+    return await _found(tx, _select_portion(tx.dialect), _keys(ids) | {"at_once": at_once})
 
 
 async def read_envelopes(tx: Tx, ids: Collection[UUID]) -> dict[UUID, StoredEnvelope]:
@@ -108,10 +83,25 @@ async def read_envelopes(tx: Tx, ids: Collection[UUID]) -> dict[UUID, StoredEnve
     Raises:
         RefusedError: as for `read`.
     """
+    found = await look_envelopes(tx, ids)
+    payloads = await _whole(tx, {key: one.payload for key, one in found.items()})
+    return {key: StoredEnvelope(one.head, payloads[key], one.tail, one.sha256) for key, one in found.items()}
+
+
+async def look_envelopes(tx: Tx, ids: Collection[UUID]) -> dict[UUID, OpenEnvelope]:
+    """As `read_envelopes`, with large payloads left in the ledger once they were read and checked.
+
+    Raises:
+        RefusedError: as for `read`.
+    """
     if not ids:
         return {}
     rows = (await tx.connection.execute(_select_envelopes(tx.dialect), _keys(ids))).all()
-    return await asyncio.to_thread(_open_envelopes, tx.vault, rows)
+    found = await asyncio.to_thread(open_envelopes, tx.vault, rows)
+    for artifact_id, one in found.items():
+        if isinstance(one.payload, LargeDocument):
+            await _check_large(tx, artifact_id, one, one.payload)
+    return found
 
 
 async def read_heads(tx: Tx, ids: Collection[UUID]) -> dict[UUID, bytes]:
@@ -123,7 +113,7 @@ async def read_heads(tx: Tx, ids: Collection[UUID]) -> dict[UUID, bytes]:
     if not ids:
         return {}
     rows = (await tx.connection.execute(_select_around(tx.dialect), _keys(ids))).all()
-    return {row.id: _around(tx.vault, row)[0] for row in rows}
+    return {row.id: around(tx.vault, row)[0] for row in rows}
 
 
 async def check_key(tx: Tx) -> None:
@@ -136,6 +126,24 @@ async def check_key(tx: Tx) -> None:
     if header is not None:
         with contextlib.suppress(RefusedError):  # damaged: that concerns one lodgment, and is said when it is read
             tx.vault.check(bytes(header))
+
+
+async def _found(tx: Tx, query: sa.Select[Any], values: dict[str, object]) -> dict[UUID, bytes | LargeDocument]:
+    rows = (await tx.connection.execute(query, values)).all()
+    return await asyncio.to_thread(open_artifacts, tx.vault, rows)
+
+
+async def _whole(tx: Tx, found: dict[UUID, bytes | LargeDocument]) -> dict[UUID, bytes]:
+    return {key: one if isinstance(one, bytes) else await one.read(tx) for key, one in found.items()}
+
+
+async def _check_large(tx: Tx, artifact_id: UUID, envelope: OpenEnvelope, payload: LargeDocument) -> None:
+    digest = hashlib.sha256(envelope.head)
+    async for piece in payload.pieces(lambda: nullcontext(tx)):
+        digest.update(piece)
+    digest.update(envelope.tail)
+    if digest.hexdigest() != envelope.sha256:
+        raise damaged(artifact_id)
 
 
 async def _store(tx: Tx, rows: list[dict[str, object]]) -> None:
@@ -167,7 +175,7 @@ def _insert_arrays() -> sa.Insert:
 
 @cache
 def _select(dialect: Dialect) -> sa.Select[Any]:
-    wanted = (artifact.c.id, artifact.c.sha256, artifact.c.content)
+    wanted = (artifact.c.id, artifact.c.sha256, artifact.c.size, *_unless_large(artifact))
     return sa.select(*wanted).where(_chosen(dialect), artifact.c.kind != ArtifactKind.ENVELOPE)
 
 
@@ -175,24 +183,31 @@ def _select(dialect: Dialect) -> sa.Select[Any]:
 def _select_portion(dialect: Dialect) -> sa.Select[Any]:
     before = sa.func.sum(artifact.c.size).over(order_by=artifact.c.id) - artifact.c.size
     weighed = _select(dialect).add_columns(before.label("before")).subquery("weighed")
-    wanted = (weighed.c.id, weighed.c.sha256, weighed.c.content)
+    wanted = [column for column in weighed.c if column.name != "before"]
     return sa.select(*wanted).where(weighed.c.before < sa.bindparam("at_once", type_=sa.BigInteger))
 
 
 @cache
 def _select_envelopes(dialect: Dialect) -> sa.Select[Any]:
     payload = artifact.alias("payload")
-    wanted = (artifact.c.id, artifact.c.sha256, artifact.c.content, artifact.c.payload_id)
+    of_payload = (payload.c.sha256.label("payload_sha256"), payload.c.size, *_unless_large(payload))
     return (
-        sa.select(*wanted, payload.c.content.label("payload"))
+        sa.select(artifact.c.id, artifact.c.sha256, artifact.c.content.label("around"), artifact.c.payload_id)
+        .add_columns(*of_payload)
         .join_from(artifact, payload, payload.c.id == artifact.c.payload_id, isouter=True)
         .where(_chosen(dialect))
     )
 
 
+def _unless_large(table: sa.FromClause) -> tuple[sa.ColumnElement[Any], ...]:
+    """What is stored of a document, where that is not large, and its length, for which none of it is read."""
+    content = sa.case((table.c.size <= LARGE, table.c.content)).label("content")
+    return content, sa.func.length(table.c.content, type_=sa.BigInteger).label("stored_size")
+
+
 @cache
 def _select_around(dialect: Dialect) -> sa.Select[Any]:
-    return sa.select(artifact.c.id, artifact.c.content).where(
+    return sa.select(artifact.c.id, artifact.c.content.label("around")).where(
         _chosen(dialect), artifact.c.kind == ArtifactKind.ENVELOPE
     )
 
@@ -205,108 +220,3 @@ def _chosen(dialect: Dialect) -> sa.ColumnElement[bool]:
 
 def _keys(ids: Collection[UUID]) -> dict[str, object]:
     return {"keys": encode(ids), "low": min(ids), "high": max(ids)}
-
-
-def _pack_artifacts(vault: Vault, artifacts: Sequence[NewArtifact]) -> list[dict[str, object]]:
-    return [
-        {
-            "id": item.id,
-            "lodgment_id": item.lodgment_id,
-            "kind": item.kind,
-            "sha256": hashlib.sha256(item.content).hexdigest(),
-            "size": len(item.content),
-            "codec": _CODEC,
-            "payload_id": None,
-            "content": _seal(vault, item.id, item.content),
-            "created_at": item.created_at,
-        }
-        for item in artifacts
-    ]
-
-
-def _pack_envelopes(vault: Vault, envelopes: Sequence[NewEnvelope]) -> list[dict[str, object]]:
-    return [
-        {
-            "id": item.id,
-            "lodgment_id": item.lodgment_id,
-            "kind": ArtifactKind.ENVELOPE,
-            "sha256": item.sha256,
-            "size": item.size,
-            "codec": _CODEC,
-            "payload_id": item.payload_id,
-            "content": _seal(vault, item.id, len(item.head).to_bytes(_LENGTH_BYTES) + item.head + item.tail),
-            "created_at": item.created_at,
-        }
-        for item in envelopes
-    ]
-
-
-def _open_artifacts(vault: Vault, rows: Sequence[Row[Any]]) -> dict[UUID, bytes]:
-    found = {}
-    for row in rows:
-        content = _open(vault, row.id, row.content)
-        _check(row.id, row.sha256, content)
-        found[row.id] = content
-    return found
-
-
-def _open_envelopes(vault: Vault, rows: Sequence[Row[Any]]) -> dict[UUID, StoredEnvelope]:
-    found = {}
-    for row in rows:
-        head, tail = _around(vault, row)
-        payload = b"" if row.payload_id is None else _open(vault, row.payload_id, row.payload)
-        _check(row.id, row.sha256, head, payload, tail)
-        found[row.id] = StoredEnvelope(head, payload, tail, row.sha256)
-    return found
-
-
-def _around(vault: Vault, row: Row[Any]) -> tuple[bytes, bytes]:
-    """An envelope's head and tail."""
-    return split_around(_open(vault, row.id, row.content))
-
-
-def split_around(around: bytes) -> tuple[bytes, bytes]:
-    """Head and tail from an envelope's stored form, opened and inflated."""
-    split = _LENGTH_BYTES + int.from_bytes(around[:_LENGTH_BYTES])
-    return around[_LENGTH_BYTES:split], around[split:]
-
-
-def _seal(vault: Vault, artifact_id: UUID, content: bytes) -> bytes:
-    if len(content) <= _LARGE:
-        return vault.seal(zlib.compress(content, _LEVEL), context(artifact_id))
-    return vault.seal_pieces(_deflated(content), context(artifact_id))
-
-
-def _open(vault: Vault, artifact_id: UUID, sealed: bytes) -> bytes:
-    if len(sealed) <= _LARGE:
-        return zlib.decompress(vault.open(sealed, context(artifact_id)))
-    content, inflate = BytesIO(), zlib.decompressobj()
-    for piece in vault.open_pieces(sealed, context(artifact_id)):
-        content.write(inflate.decompress(piece))
-    content.write(inflate.flush())
-    return content.getvalue()
-
-
-def _deflated(content: bytes) -> Iterator[bytes]:
-    deflate, view = zlib.compressobj(_LEVEL), memoryview(content)
-    for start in range(0, len(content), _LARGE):
-        yield deflate.compress(view[start : start + _LARGE])
-    yield deflate.flush()
-
-
-def context(artifact_id: UUID) -> bytes:
-    """What a document is sealed with besides the key, so that it opens in its own row alone."""
-    return b"artifact " + artifact_id.bytes
-
-
-def _check(artifact_id: UUID, sha256: str, *parts: bytes) -> None:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    if digest.hexdigest() != sha256:
-        raise damaged(artifact_id)
-
-
-def damaged(artifact_id: UUID) -> RefusedError:
-    """What is said of a document that is not what was stored."""
-    return RefusedError("artifact.damaged", f"artifact {artifact_id} does not have the hash it was stored with")

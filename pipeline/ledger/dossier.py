@@ -11,8 +11,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from pipeline.ledger import artifacts, attempts, lodgments, operators, outcomes, reports
+from pipeline.ledger import attempts, lodgments, operators, outcomes, reports
+from pipeline.ledger.artifact_rows import split_around
 from pipeline.ledger.batch import Dialect, among, encode
+from pipeline.ledger.document_form import context, damaged
 from pipeline.ledger.lodgments import JobDocument
 from pipeline.ledger.operators import OperatorAction
 from pipeline.ledger.outcomes import RecordedEvent
@@ -130,7 +132,7 @@ async def open_envelope(tx: Tx, document: StoredDocument) -> OpenedEnvelope:
     Raises:
         RefusedError: as `open_document`; the hash is checked when `tail` would follow.
     """
-    head, tail = artifacts.split_around(zlib.decompress(await _opened(tx, document.id)))
+    head, tail = split_around(zlib.decompress(await _opened(tx, document.id)))
     payload: Iterator[bytes] = iter(())
     if document.payload_id is not None:
         payload = _inflated(document.payload_id, await _opened(tx, document.payload_id))
@@ -146,7 +148,7 @@ def _checked(
         yield piece
     digest.update(after)
     if digest.hexdigest() != document.sha256:
-        raise artifacts.damaged(document.id)
+        raise damaged(document.id)
 
 
 def _inflated(artifact_id: UUID, content: bytes) -> Iterator[bytes]:
@@ -155,7 +157,7 @@ def _inflated(artifact_id: UUID, content: bytes) -> Iterator[bytes]:
         piece = inflating.decompress(waiting, PIECE)
         waiting = inflating.unconsumed_tail
         if not piece and not waiting and not inflating.eof:
-            raise artifacts.damaged(artifact_id)
+            raise damaged(artifact_id)
         if piece:
             yield piece
 
@@ -165,7 +167,7 @@ async def _opened(tx: Tx, artifact_id: UUID) -> bytes:
     content = (await tx.connection.execute(_content(), {"id": artifact_id})).scalar_one_or_none()
     if content is None:
         raise RefusedError("artifact.none", f"artifact {artifact_id} is not in the ledger any more")
-    return tx.vault.open(content, artifacts.context(artifact_id))
+    return tx.vault.open(content, context(artifact_id))
 
 
 async def _documents(tx: Tx, ids: Collection[UUID]) -> dict[UUID, StoredDocument]:

@@ -1,12 +1,11 @@
 """Secrets at rest: AES-256-GCM (NIST SP 800-38D) under keys derived from master keys by HKDF-SHA256 (RFC 5869)."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import AEADDecryptionContext, Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import GCM
@@ -20,8 +19,8 @@ _FORMAT = b"\x01"
 _KEY_ID_BYTES = 8
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-_PIECE = 256 * 1024
 HEADER_BYTES = len(_FORMAT) + _KEY_ID_BYTES
+_START_BYTES = HEADER_BYTES + _NONCE_BYTES
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,46 +77,20 @@ class Vault:
         except InvalidTag as error:
             raise _does_not_open() from error
 
-    def seal_pieces(self, pieces: Iterable[bytes], context: bytes) -> bytes:
-        """As `seal`, for what is too large to stand in memory beside its sealed form."""
+    def seal_pieces(self, pieces: Iterable[bytes], context: bytes) -> Iterator[bytes]:
+        """As `seal`, piece by piece, for what is too large to stand in memory beside its sealed form."""
         header = _FORMAT + self._newest.id
         nonce = os.urandom(_NONCE_BYTES)
         cipher = Cipher(AES256(self._newest.secret), GCM(nonce)).encryptor()
         cipher.authenticate_additional_data(header + context)
-        # It hands its buffer out without a copy, unlike a list of pieces that are joined.
-        sealed = BytesIO()
-        sealed.write(header + nonce)
+        yield header + nonce
         for piece in pieces:
-            sealed.write(cipher.update(piece))
-        sealed.write(cipher.finalize() + cipher.tag)
-        return sealed.getvalue()
+            yield cipher.update(piece)
+        yield cipher.finalize() + cipher.tag
 
-    def open_pieces(self, sealed: bytes, context: bytes) -> Iterator[bytes]:
-        """As `open`, in pieces; it is deciphered twice, so that the first piece is given out once the tag was checked.
-
-        Raises:
-            ConfigurationError: as for `open`.
-            RefusedError: as for `open`.
-        """
-        try:
-            for _ in self._deciphered(sealed, context):
-                pass
-        except InvalidTag as error:
-            raise _does_not_open() from error
-        yield from self._deciphered(sealed, context)
-
-    def _deciphered(self, sealed: bytes, context: bytes) -> Iterator[bytes]:
-        header, nonce = sealed[:HEADER_BYTES], sealed[HEADER_BYTES : HEADER_BYTES + _NONCE_BYTES]
-        key = self._key_of(header)
-        content = memoryview(sealed)[HEADER_BYTES + _NONCE_BYTES :]
-        end = len(content) - _TAG_BYTES
-        if len(nonce) < _NONCE_BYTES or end < 0:
-            raise _damaged()
-        cipher = Cipher(AES256(key.secret), GCM(nonce, bytes(content[end:]))).decryptor()
-        cipher.authenticate_additional_data(header + context)
-        for start in range(0, end, _PIECE):
-            yield cipher.update(content[start : min(start + _PIECE, end)])
-        yield cipher.finalize()
+    def opening(self, context: bytes) -> "Opening":
+        """As `open`, for a blob that comes in pieces."""
+        return Opening(self._key_of, context)
 
     def check(self, header: bytes) -> None:
         """See that a blob with these first `HEADER_BYTES` can be opened.
@@ -139,6 +112,51 @@ class Vault:
                 "add that key after the newest one",
             )
         return key
+
+
+class Opening:
+    """A blob that is opened while it is read: its tag comes last, and until then it may have been changed."""
+
+    def __init__(self, key_of: Callable[[bytes], _SealingKey], context: bytes) -> None:
+        self._key_of = key_of
+        self._context = context
+        self._waiting = b""
+        self._cipher: AEADDecryptionContext | None = None
+
+    def feed(self, sealed: bytes | memoryview) -> bytes:
+        """The next of what was sealed, not to be believed before `finish`.
+
+        Raises:
+            ConfigurationError: as for `Vault.open`.
+            RefusedError: as for `Vault.open`.
+        """
+        waiting = b"".join((self._waiting, sealed))
+        if self._cipher is None:
+            if len(waiting) < _START_BYTES:
+                self._waiting = waiting
+                return b""
+            self._cipher = self._begun(waiting[:HEADER_BYTES], waiting[HEADER_BYTES:_START_BYTES])
+            waiting = waiting[_START_BYTES:]
+        self._waiting = waiting[-_TAG_BYTES:]
+        return self._cipher.update(waiting[:-_TAG_BYTES])
+
+    def finish(self) -> None:
+        """See that all that was given is what was sealed.
+
+        Raises:
+            RefusedError: as for `Vault.open`.
+        """
+        if self._cipher is None or len(self._waiting) < _TAG_BYTES:
+            raise _damaged()
+        try:
+            self._cipher.finalize_with_tag(self._waiting)
+        except InvalidTag as error:
+            raise _does_not_open() from error
+
+    def _begun(self, header: bytes, nonce: bytes) -> AEADDecryptionContext:
+        cipher = Cipher(AES256(self._key_of(header).secret), GCM(nonce)).decryptor()
+        cipher.authenticate_additional_data(header + self._context)
+        return cipher
 
 
 def _damaged() -> RefusedError:

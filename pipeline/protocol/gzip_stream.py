@@ -43,8 +43,8 @@ class Compression:
 
     def __init__(self, document: Iterable[bytes]) -> None:
         self._document = document
-        self._raw = _Meter()
-        self._compressed = _Meter()
+        self._raw = Meter()
+        self._compressed = Meter()
         self._finished = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -71,7 +71,7 @@ class Compression:
         """
         return self._measure(self._compressed)
 
-    def _measure(self, meter: "_Meter") -> Measure:
+    def _measure(self, meter: "Meter") -> Measure:
         if not self._finished:
             raise RuntimeError("a document is measured once it has passed")
         return meter.measure()
@@ -99,7 +99,7 @@ def inflate(content: Iterable[bytes], limit: int) -> Iterator[bytes]:
             `gzip.damaged`, `gzip.trailing` or `gzip.members`.
     """
     member, members, total = zlib.decompressobj(_GZIP), 1, 0
-    for received in content:
+    for received in _cut(content):
         waiting, more = received, False
         while waiting or more:
             if member.eof:
@@ -130,6 +130,16 @@ def _decompress(member: "zlib._Decompress", waiting: bytes, most: int, *, first:
         raise GzipError("gzip.damaged", "the gzip content is damaged") from error
 
 
+def _cut(content: Iterable[bytes]) -> Iterator[bytes]:
+    """In pieces so small that keeping what is left of one, as zlib does for each piece that it gives, costs nothing."""
+    for received in content:
+        if len(received) <= PIECE:
+            yield received
+        else:
+            view = memoryview(received)
+            yield from (bytes(view[start : start + PIECE]) for start in range(0, len(view), PIECE))
+
+
 def _recut(document: Iterable[bytes]) -> Iterator[bytes]:
     waiting = bytearray()
     for piece in document:
@@ -141,10 +151,20 @@ def _recut(document: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(waiting)
 
 
-class _Meter:
+class Meter:
+    """Measures what passes."""
+
     def __init__(self) -> None:
         self._size = 0
         self._digest = hashlib.sha256()
+
+    @classmethod
+    def of(cls, *pieces: bytes) -> Measure:
+        """The measure of these together."""
+        meter = cls()
+        for piece in pieces:
+            meter.count(piece)
+        return meter.measure()
 
     def count(self, piece: bytes) -> None:
         self._size += len(piece)

@@ -24,7 +24,8 @@ from pipeline.ledger import (
     shares,
     software_ids,
 )
-from pipeline.ledger.artifacts import AT_ONCE, NewArtifact
+from pipeline.ledger.artifact_rows import NewArtifact
+from pipeline.ledger.artifacts import AT_ONCE
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.quarantine import Quarantined
 from pipeline.ledger.session import Tx

@@ -3,29 +3,38 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 import structlog
 
 from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Delivery, Outgoing
-from pipeline.channels.contract import SealOrder
+from pipeline.channels.contract import Envelope, SealOrder
 from pipeline.ledger import artifacts, lodgments, tokens
-from pipeline.ledger.artifacts import AT_ONCE, NewEnvelope
+from pipeline.ledger.artifact_rows import NewEnvelope
+from pipeline.ledger.artifacts import AT_ONCE
+from pipeline.ledger.large_documents import LargeDocument
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.failures import Failure
 from pipeline.lodgment.lodgment import Lodgment, Reason
 from pipeline.lodgment.references import TokenKeyHash
 from pipeline.lodgment.states import NEXT_STEP, State, Step
 from pipeline.protocol.credential import Credential
+from pipeline.protocol.gzip_stream import Measure, Meter
 from pipeline.protocol.wstrust import SecurityToken
 from pipeline.stages.contract import Context, Credentials, Settled, ids_in, onward
 
 log = structlog.get_logger(__name__)
 
+_Payload = bytes | LargeDocument
+
 
 class Seal:
-    """The signer's use case. Payload and reference never change; a new token means a new envelope around them."""
+    """The signer's use case. Payload and reference never change; a new token means a new envelope around them.
+
+    A large payload that its channel attaches is not held: it passes once, for the hash of what will be sent.
+    """
 
     step = Step.SEAL
 
@@ -57,10 +66,15 @@ class Seal:
                 payloads = await self._payloads(tx, due)
         yield Settled(tuple(d for each in deliveries.values() for d in each), tuple(publications))
 
-    async def _payloads(self, tx: Tx, due: Sequence[Lodgment]) -> dict[UUID, bytes]:
-        return await artifacts.read_portion(tx, [row.payload_id for row in due if not self._asks(row)], self._at_once)
+    async def _payloads(self, tx: Tx, due: Sequence[Lodgment]) -> dict[UUID, _Payload]:
+        wanted = {row.payload_id: row for row in due if not self._asks(row)}
+        found = await artifacts.look_portion(tx, wanted, self._at_once)
+        for payload_id, one in found.items():
+            if isinstance(one, LargeDocument) and not self._context.channels[wanted[payload_id].channel].attaches:
+                found[payload_id] = await one.read(tx)
+        return found
 
-    def _later(self, due: Sequence[Lodgment], payloads: Mapping[UUID, bytes]) -> dict[UUID, Lodgment]:
+    def _later(self, due: Sequence[Lodgment], payloads: Mapping[UUID, _Payload]) -> dict[UUID, Lodgment]:
         """Those whose documents come after the portion at hand."""
         last = max(payloads, default=None)
         if last is None:
@@ -68,15 +82,19 @@ class Seal:
         return {row.id: row for row in due if row.payload_id > last and not self._asks(row)}
 
     async def _seal_all(
-        self, due: Sequence[Lodgment], payloads: Mapping[UUID, bytes], security: Mapping[TokenKeyHash, SecurityToken]
+        self,
+        due: Sequence[Lodgment],
+        payloads: Mapping[UUID, _Payload],
+        security: Mapping[TokenKeyHash, SecurityToken],
     ) -> list[Outgoing]:
         moves: list[tuple[Lodgment, Lodgment]] = []
         envelopes: list[NewEnvelope] = []
         for row in due:
-            after, envelope = self._seal(row, payloads.get(row.payload_id, b""), security)
+            payload = payloads.get(row.payload_id, b"")
+            after, envelope = self._seal(row, payload, security)
             moves.append((row, after))
             if envelope is not None:
-                envelopes.append(envelope)
+                envelopes.append(await self._measured(after, envelope, payload))
         return await self._store(moves, envelopes)
 
     def _asks(self, row: Lodgment) -> bool:
@@ -88,8 +106,8 @@ class Seal:
         return {key: one.token for key, one in stored.items() if one.token is not None}
 
     def _seal(
-        self, row: Lodgment, payload: bytes, security: Mapping[TokenKeyHash, SecurityToken]
-    ) -> tuple[Lodgment, NewEnvelope | None]:
+        self, row: Lodgment, payload: _Payload, security: Mapping[TokenKeyHash, SecurityToken]
+    ) -> tuple[Lodgment, Envelope | None]:
         """The lodgment's next state, and its envelope when it could be sealed."""
         channel = self._context.channels[row.channel]
         now = self._context.clock()
@@ -105,17 +123,39 @@ class Seal:
                 return row.moved(State.HELD, reason=Reason.of(found)), None
             credential = found
         envelope_id = self._context.new_id()
-        envelope = channel.seal(SealOrder(row, payload, credential, token, now, envelope_id.hex))
+        envelope = channel.seal(_order(row, payload, credential, token, now, envelope_id.hex))
         sealed = replace(
             row.moved(State.SEALED, due_at=self._stuck_at(now), reason=row.reason),
             envelope_id=envelope_id,
             token_expires_at=token.expires_at if token is not None else None,
         )
-        around = None if channel.asks(row) else row.payload_id
-        stored = NewEnvelope(
-            envelope_id, row.id, around, envelope.head, envelope.tail, envelope.sha256, envelope.size, now
+        return sealed, envelope
+
+    async def _measured(self, row: Lodgment, envelope: Envelope, payload: _Payload) -> NewEnvelope:
+        """The envelope of a lodgment that is sealed now, as it is stored."""
+        assert row.envelope_id is not None  # noqa: S101  - a sealed lodgment has its envelope
+        around = None if self._asks(row) else row.payload_id
+        measure = await self._measure(envelope, payload)
+        return NewEnvelope(
+            row.envelope_id,
+            row.id,
+            around,
+            envelope.head,
+            envelope.tail,
+            measure.sha256.hex(),
+            measure.size,
+            self._context.clock(),
         )
-        return sealed, stored
+
+    async def _measure(self, envelope: Envelope, payload: _Payload) -> Measure:
+        if isinstance(payload, bytes):
+            return envelope.measure(payload)
+        meter = Meter()
+        meter.count(envelope.head)
+        async for piece in payload.pieces(partial(self._context.ledger.transaction, read_only=True)):
+            meter.count(piece)
+        meter.count(envelope.tail)
+        return meter.measure()
 
     async def _store(
         self, moves: Sequence[tuple[Lodgment, Lodgment]], envelopes: Sequence[NewEnvelope]
@@ -138,6 +178,20 @@ class Seal:
 
     def _stuck_at(self, now: datetime) -> datetime:
         return now + self._context.timing.stuck_after
+
+
+def _order(
+    row: Lodgment,
+    payload: _Payload,
+    credential: Credential | None,
+    token: SecurityToken | None,
+    now: datetime,
+    nonce: str,
+) -> SealOrder:
+    if isinstance(payload, bytes):
+        return SealOrder(row, payload, credential, token, now, nonce)
+    attached = Measure(payload.size, bytes.fromhex(payload.sha256))
+    return SealOrder(row, b"", credential, token, now, nonce, attached)
 
 
 _TOKEN_AGED = Reason(

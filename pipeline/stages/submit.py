@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -10,9 +11,9 @@ import structlog
 from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.contract import Reply, Sent
-from pipeline.gateway.exchange import Exchange, Request
+from pipeline.gateway.exchange import Exchange, Request, Streamed
 from pipeline.ledger import artifacts, attempts, holds, lane_history, lanes, lodgments
-from pipeline.ledger.artifacts import NewArtifact
+from pipeline.ledger.artifact_rows import NewArtifact, OpenEnvelope
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import ArtifactKind
 from pipeline.lodgment.deadlines import least_first
@@ -126,19 +127,28 @@ class Submit:
         won = await lodgments.move(tx, moves)
         ours = [after for _, after in moves if after.id in won and after.state is State.SENDING]
         await attempts.add(tx, [new_attempts[row.id] for row in ours])
-        envelopes = await artifacts.read_envelopes(tx, [row.envelope_id for row in ours if row.envelope_id is not None])
+        envelopes = await artifacts.look_envelopes(tx, [row.envelope_id for row in ours if row.envelope_id is not None])
         claimed = []
         for row in least_first(ours, lambda one: slack_of(self._context, one, now)):
             channel = self._context.channels[row.channel]
             attempt = new_attempts[row.id]
-            stored = envelopes[attempt.envelope_id]
-            body = (stored.head, stored.payload, stored.tail)
+            body = self._body(envelopes[attempt.envelope_id])
             claimed.append(_Claimed(row, attempt, Request(attempt.url, body, channel.headers(row))))
         changed = [after for _, after in moves if after.id in won]
         back = [onward(after) for after in changed if after.state is State.RECEIVED]
         back += [self._stopped(after) for after in changed if after.state in _STOPPED or _waits_for_agency(after)]
         back += [onward(after) for after in await go_on(self._context, tx, changed)]
         return claimed, back
+
+    def _body(self, envelope: OpenEnvelope) -> tuple[bytes | Streamed, ...]:
+        """The bytes on the wire; a large payload is read from the ledger, once more, while it is sent."""
+        payload: bytes | Streamed
+        if isinstance(envelope.payload, bytes):
+            payload = envelope.payload
+        else:
+            reading = partial(self._context.ledger.transaction, read_only=True)
+            payload = Streamed(envelope.payload.size, partial(envelope.payload.pieces, reading))
+        return envelope.head, payload, envelope.tail
 
     async def _replacements(self, tx: Tx, rows: Sequence[Lodgment]) -> dict[UUID, Lodgment]:
         """Full file replacements that must wait, or must not go at all."""

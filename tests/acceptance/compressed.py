@@ -20,7 +20,7 @@ from pipeline.channels.contract import Prepared
 from pipeline.channels.sbr2_profile import usual_policy
 from pipeline.channels.sbr2_stp import NAME, Sbr2Stp
 from pipeline.ledger import artifacts, lodgments
-from pipeline.ledger.artifacts import NewArtifact
+from pipeline.ledger.artifact_rows import NewArtifact
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.session import Ledger
 from pipeline.ledger.tables import ArtifactKind, TokenState, lodgment, security_token

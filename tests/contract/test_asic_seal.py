@@ -13,6 +13,7 @@ from lxml import etree
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.asic_profile import SERVICE, Software
 from pipeline.lodgment.errors import RefusedError
+from pipeline.protocol.gzip_stream import Measure
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.verify import Expectation, verify_envelope
 from pipeline.protocol.wsse import AssertionReference
@@ -92,7 +93,7 @@ def test_signxml_digests_the_octets_that_were_digested_here(document: bytes) -> 
 def test_the_envelope_is_described_to_the_byte() -> None:
     envelope = make_channel().seal(make_order())
     wire = on_the_wire(envelope, PAYLOAD)
-    assert (envelope.size, envelope.sha256) == (len(wire), hashlib.sha256(wire).hexdigest())
+    assert envelope.measure(PAYLOAD) == Measure(len(wire), hashlib.sha256(wire).digest())
 
 
 def test_the_security_header_holds_the_four_parts_of_the_guide() -> None:

@@ -9,7 +9,7 @@ from lxml import etree
 
 from pipeline.channels.contract import Envelope
 from pipeline.ledger import artifacts, attempts, lodgments, operators, outcomes, tokens
-from pipeline.ledger.artifacts import NewArtifact, NewEnvelope
+from pipeline.ledger.artifact_rows import NewArtifact, NewEnvelope
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.operators import OperatorAction
 from pipeline.ledger.session import Tx
@@ -55,7 +55,7 @@ async def keep_pay_event(
     content_type, response = sbr2.response(message_id, said, make_credential("Agency") if signed else None)
     key = sbr2.make_channel().token_key(row)
     await _begin(tx, row, made.content, key)
-    push_id, pull_id = await _store(tx, row, push), await _store(tx, row, pull, question=True)
+    push_id, pull_id = await _store(tx, row, push, made.content), await _store(tx, row, pull)
     tries = [
         replace(_attempt(row, 1, Purpose.SUBMIT, push_id), failure=LOST),
         await _answered(tx, _attempt(row, 2, Purpose.RESUBMIT, push_id), "application/soap+xml", receipt),
@@ -72,7 +72,7 @@ async def keep_business_name(tx: Tx, *, basic: bool = False) -> Lodgment:
     envelope = channel.seal(replace(asic.make_order(), lodgment=row))
     key = channel.token_key(row)
     await _begin(tx, row, asic.PAYLOAD, key)
-    envelope_id = await _store(tx, row, envelope)
+    envelope_id = await _store(tx, row, envelope, asic.PAYLOAD)
     reply = b"<soap:Envelope xmlns:soap='http://www.w3.org/2003/05/soap-envelope'>SYNTHETIC</soap:Envelope>"
     one = await _answered(tx, _attempt(row, 1, Purpose.SUBMIT, envelope_id), "application/soap+xml", reply)
     letter = Attachment("letter", "letter.pdf", None, "https://documents.example.test/letter.pdf", "7E000")
@@ -110,10 +110,12 @@ async def _begin(tx: Tx, row: Lodgment, payload: bytes, key: TokenKey | None) ->
         await tokens.store(tx, key.hash(), "test", token, NOW)
 
 
-async def _store(tx: Tx, row: Lodgment, envelope: Envelope, *, question: bool = False) -> UUID:
+async def _store(tx: Tx, row: Lodgment, envelope: Envelope, payload: bytes | None = None) -> UUID:
+    """A question has no payload."""
     key = fresh_id(NOW)
-    payload_id = None if question else row.payload_id
-    new = NewEnvelope(key, row.id, payload_id, envelope.head, envelope.tail, envelope.sha256, envelope.size, NOW)
+    payload_id = None if payload is None else row.payload_id
+    wire = envelope.measure(payload or b"")
+    new = NewEnvelope(key, row.id, payload_id, envelope.head, envelope.tail, wire.sha256.hex(), wire.size, NOW)
     await artifacts.add_envelopes(tx, [new])
     return key
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from pipeline.gateway.exchange import Exchange, Request
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from tests.doubles.asic import NAMESPACE
+from tests.doubles.request_heads import head_of
 
 SOAP = "application/soap+xml; charset=UTF-8"
 REFUSED = Failure(FailureClass.NOT_SENT, "transport.connect", "", "Nobody is there.", Party.AGENCY, Blast.CHANNEL)
@@ -31,7 +32,7 @@ class MoodyAgency:
     async def exchange(self, request: Request) -> Exchange:
         now = self.clock()
         self.asked_at.append(now)
-        found = _REFERENCE.search(b"".join(request.body))
+        found = _REFERENCE.search(head_of(request))
         assert found is not None
         reference = found[1].decode()
         self.seen[reference] += 1

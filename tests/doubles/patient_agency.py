@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from pipeline.gateway.exchange import Exchange, Request
 from pipeline.lodgment.decisions import Closedown
+from tests.doubles.request_heads import head_of
 from tests.doubles.sbr2 import DOMAIN, GATES, error, events, receipt, response
 
 SOAP = "application/soap+xml; charset=UTF-8"
@@ -28,7 +29,7 @@ class PatientAgency:
 
     async def exchange(self, request: Request) -> Exchange:
         now = self.clock[0]
-        found = _REFERENCE.search(request.body[0])
+        found = _REFERENCE.search(head_of(request))
         assert found is not None
         reference = found[1].decode()
         content_type, body = self._answer(reference, request.url, now)

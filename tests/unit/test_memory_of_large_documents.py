@@ -1,5 +1,6 @@
 """A large document stands in a worker's memory about once, whatever is done to it."""
 
+import hashlib
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -8,9 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from pipeline.ledger import artifacts
+from pipeline.ledger.document_form import Unpacking, packed_pieces
 from pipeline.ledger.vault import Vault
 from pipeline.lodgment.job import read_job
+from pipeline.protocol.gzip_stream import Compression, inflate
 from pipeline.sandbox.pay_run import Employer, PayRun, event_documents
 from tests.doubles.pay_jobs import pay_job
 from tests.doubles.sbr2 import make_channel
@@ -37,16 +39,24 @@ def compressed() -> bytes:
     return random.Random(1).randbytes(SIZE)  # noqa: S311  - a document, not a secret
 
 
-def test_it_is_sealed_for_the_ledger_beside_nothing_but_its_sealed_form(compressed: bytes) -> None:
-    vault = Vault([bytes(32)])
-    assert peak_of(lambda: artifacts._seal(vault, ROW, compressed)) < 1.3 * SIZE
+def test_it_is_packed_and_unpacked_in_a_fraction_of_its_size(compressed: bytes) -> None:
+    vault, size = Vault([bytes(32)]), 0
+
+    def through() -> int:
+        nonlocal size
+        unpacking = Unpacking(vault, ROW, hashlib.sha256(compressed).hexdigest())
+        for stored in packed_pieces(vault, ROW, compressed):
+            size += sum(map(len, unpacking.feed(stored)))
+        unpacking.finish()
+        return size
+
+    assert peak_of(through) < 0.2 * SIZE
+    assert size == SIZE
 
 
-def test_it_is_opened_beside_nothing_but_its_sealed_form(compressed: bytes) -> None:
-    vault = Vault([bytes(32)])
-    sealed = artifacts._seal(vault, ROW, compressed)
-    assert peak_of(lambda: artifacts._open(vault, ROW, sealed)) < 1.3 * SIZE
-    assert artifacts._open(vault, ROW, sealed) == compressed
+def test_gzip_that_comes_in_one_is_inflated_without_a_copy_of_what_is_left(compressed: bytes) -> None:
+    content = b"".join(Compression((compressed,)))
+    assert peak_of(lambda: sum(map(len, inflate((content,), SIZE)))) < 0.1 * SIZE
 
 
 class _Streamed:

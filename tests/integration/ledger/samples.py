@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from pipeline.ledger.artifacts import NewArtifact
+from pipeline.ledger.artifact_rows import NewArtifact
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.tables import ArtifactKind
 from pipeline.lodgment.decisions import Tally

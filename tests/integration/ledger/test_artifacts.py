@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.ledger import artifacts
-from pipeline.ledger.artifacts import NewEnvelope
+from pipeline.ledger.artifact_rows import NewEnvelope
 from pipeline.ledger.session import Ledger
 from pipeline.ledger.tables import artifact
 from pipeline.ledger.vault import Vault

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from pipeline.evidence.packing import Terms, pack
 from pipeline.ledger import artifacts, attempts, lodgments
-from pipeline.ledger.artifacts import NewArtifact, NewEnvelope
+from pipeline.ledger.artifact_rows import NewArtifact, NewEnvelope
 from pipeline.ledger.dossier import Dossier, dossier, open_document, open_envelope
 from pipeline.ledger.session import Ledger, Tx
 from pipeline.ledger.tables import ArtifactKind, artifact

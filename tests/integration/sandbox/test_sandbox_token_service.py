@@ -28,6 +28,7 @@ from pipeline.sandbox.sts_script import Event, FaultShape
 from pipeline.sandbox.trouble import Trouble
 from pipeline.stages.contract import Context, Timing
 from pipeline.stages.token_service import TokenService
+from tests.doubles.request_heads import head_of
 from tests.doubles.sandbox_messages import WSA, WSU, WSU_ID
 
 Clock = Callable[[], datetime]
@@ -41,7 +42,7 @@ class Wiretap:
         self.sent: list[etree._Element] = []
 
     async def exchange(self, request: Request) -> Exchange:
-        self.sent.append(etree.fromstring(b"".join(request.body)))
+        self.sent.append(etree.fromstring(head_of(request)))
         return await self._gateway.exchange(request)
 
 

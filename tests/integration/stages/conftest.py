@@ -11,7 +11,7 @@ from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.asic_bn import AsicBusinessNames
 from pipeline.channels.contract import SealOrder
 from pipeline.ledger import artifacts, attempts, lodgments
-from pipeline.ledger.artifacts import NewArtifact, NewEnvelope
+from pipeline.ledger.artifact_rows import NewArtifact, NewEnvelope
 from pipeline.ledger.lodgment_rows import NewLodgment
 from pipeline.ledger.session import Ledger, Tx
 from pipeline.ledger.tables import ArtifactKind
@@ -72,8 +72,9 @@ class Bench:
         after = replace(row.moved(State.SEALED, due_at=self.now + timedelta(minutes=5)), envelope_id=fresh_id())
         assert after.envelope_id is not None
         made = self.channel.seal(SealOrder(row, PAYLOAD, None, None, NOW, after.envelope_id.hex))
+        wire = made.measure(PAYLOAD)
         stored = NewEnvelope(
-            after.envelope_id, row.id, row.payload_id, made.head, made.tail, made.sha256, made.size, NOW
+            after.envelope_id, row.id, row.payload_id, made.head, made.tail, wire.sha256.hex(), wire.size, NOW
         )
         async with self.ledger.transaction() as tx:
             assert await lodgments.move(tx, [(row, after)])
