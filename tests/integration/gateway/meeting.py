@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.gateway.client import Gateway, Timeouts, TlsSettings
-from pipeline.gateway.exchange import Request
+from pipeline.gateway.exchange import Request, Streamed
 from tests.doubles.private_ca import PrivateCa
 from tests.doubles.toxic_server import Behaviour, ToxicServer
 
@@ -40,6 +40,6 @@ async def meeting(
         yield server, gateway
 
 
-def lodge_at(server: ToxicServer, *body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> Request:
+def lodge_at(server: ToxicServer, *body: bytes | Streamed, headers: tuple[tuple[str, str], ...] = ()) -> Request:
     """A POST of these pieces."""
     return Request(server.url, body or (b"<envelope/>",), (("Content-Type", "text/xml"), *headers))

@@ -4,12 +4,13 @@ import asyncio
 import gzip
 import itertools
 import zlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
 
 from pipeline.gateway.client import Gateway
-from pipeline.gateway.exchange import Exchange, Request
+from pipeline.gateway.exchange import Exchange, Request, Streamed
 from tests.doubles.private_ca import PrivateCa
 from tests.doubles.toxic_server import Conversation, ToxicServer, answer_everything
 from tests.integration.gateway.meeting import lodge_at, meeting
@@ -52,6 +53,20 @@ async def test_sends_the_pieces_as_one_body_of_stated_length(ca: PrivateCa) -> N
     assert request.headers["accept-encoding"] == "identity"
     assert request.headers["content-type"] == "text/xml"
     assert request.headers["soapaction"] == '""'
+
+
+async def test_sends_what_is_read_meanwhile_as_part_of_the_body(ca: PrivateCa) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            await asyncio.sleep(0)
+            yield b"p" * 100_000
+
+    async with meeting(answer_everything, ca) as (server, gateway):
+        exchange = await gateway.exchange(lodge_at(server, b"<head>", Streamed(300_000, pieces), b"</head>"))
+    (request,) = server.requests
+    assert exchange.failure is None
+    assert request.body == b"<head>" + b"p" * 300_000 + b"</head>"
+    assert request.headers["content-length"] == str(len(request.body))
 
 
 async def test_get_has_no_body(ca: PrivateCa) -> None:

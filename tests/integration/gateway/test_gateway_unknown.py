@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import gzip
+from collections.abc import AsyncIterator
 
 import pytest
 import structlog
 
 from pipeline.gateway.client import Timeouts
-from pipeline.gateway.exchange import Exchange, Request
+from pipeline.gateway.exchange import Exchange, Request, Streamed
+from pipeline.lodgment.errors import DependencyDownError
 from pipeline.lodgment.failures import Failure, FailureClass
 from tests.doubles.private_ca import PrivateCa
 from tests.doubles.toxic_server import Conversation, answer_everything, never_end, reply_head
@@ -72,6 +74,24 @@ async def test_reset_in_the_middle_of_the_request_is_unknown(ca: PrivateCa) -> N
 
     async with meeting(reset_half_way, ca) as (server, gateway):
         unknown(await gateway.exchange(lodge_at(server, LARGE)), "transport.write")
+
+
+async def test_a_document_that_cannot_be_read_to_its_end_is_unknown_and_never_whole(ca: PrivateCa) -> None:
+    left: list[bytes] = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"y" * 300_000
+        raise DependencyDownError("ledger.down", "synthetic")
+
+    async def read_what_comes(conversation: Conversation) -> None:
+        while piece := await conversation.reader.read(100_000):
+            left.append(piece)
+
+    async with meeting(read_what_comes, ca) as (server, gateway):
+        request = lodge_at(server, b"<head>", Streamed(400_000, pieces), b"</head>")
+        failure = unknown(await gateway.exchange(request), "transport.write")
+    assert "ledger.down" in failure.detail or "synthetic" in failure.detail
+    assert b"</head>" not in b"".join(left)
 
 
 async def test_server_that_stops_taking_bytes_is_unknown(ca: PrivateCa) -> None:
