@@ -56,7 +56,7 @@ class StoredEnvelope:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenEnvelope:
+class FoundEnvelope:
     """As `StoredEnvelope`, with a payload that is still in the ledger where it is large; it was read and checked."""
 
     head: bytes
@@ -66,6 +66,7 @@ class OpenEnvelope:
 
 
 def pack_artifacts(vault: Vault, artifacts: Sequence[NewArtifact]) -> list[dict[str, object]]:
+    """Rows of documents, each with what is stored of it."""
     return [row_of(item) | {"content": packed(vault, item.id, item.content)} for item in artifacts]
 
 
@@ -84,6 +85,7 @@ def row_of(item: NewArtifact) -> dict[str, object]:
 
 
 def pack_envelopes(vault: Vault, envelopes: Sequence[NewEnvelope]) -> list[dict[str, object]]:
+    """Rows of envelopes, each with what stands around its payload."""
     return [
         {
             "id": item.id,
@@ -101,6 +103,11 @@ def pack_envelopes(vault: Vault, envelopes: Sequence[NewEnvelope]) -> list[dict[
 
 
 def open_artifacts(vault: Vault, rows: Sequence[Row[Any]]) -> dict[UUID, bytes | LargeDocument]:
+    """Documents by id; those whose rows came without content are large.
+
+    Raises:
+        RefusedError: `vault.damaged`, `artifact.damaged`.
+    """
     found: dict[UUID, bytes | LargeDocument] = {}
     for row in rows:
         if row.content is None:
@@ -111,7 +118,12 @@ def open_artifacts(vault: Vault, rows: Sequence[Row[Any]]) -> dict[UUID, bytes |
     return found
 
 
-def open_envelopes(vault: Vault, rows: Sequence[Row[Any]]) -> dict[UUID, OpenEnvelope]:
+def open_envelopes(vault: Vault, rows: Sequence[Row[Any]]) -> dict[UUID, FoundEnvelope]:
+    """Envelopes by id; around large payloads they are not checked yet.
+
+    Raises:
+        RefusedError: `vault.damaged`, `artifact.damaged`.
+    """
     found = {}
     for row in rows:
         head, tail = around(vault, row)
@@ -122,7 +134,7 @@ def open_envelopes(vault: Vault, rows: Sequence[Row[Any]]) -> dict[UUID, OpenEnv
             payload = LargeDocument(row.payload_id, row.payload_sha256, row.size, row.stored_size)
         if isinstance(payload, bytes):
             _check(row.id, row.sha256, (head, payload, tail))
-        found[row.id] = OpenEnvelope(head, payload, tail, row.sha256)
+        found[row.id] = FoundEnvelope(head, payload, tail, row.sha256)
     return found
 
 

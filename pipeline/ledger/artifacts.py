@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from pipeline.ledger import large_documents
 from pipeline.ledger.artifact_rows import (
+    FoundEnvelope,
     NewArtifact,
     NewEnvelope,
-    OpenEnvelope,
     StoredEnvelope,
     around,
     open_artifacts,
@@ -86,7 +86,7 @@ async def read_envelopes(tx: Tx, ids: Collection[UUID]) -> dict[UUID, StoredEnve
     return {key: StoredEnvelope(one.head, payloads[key], one.tail, one.sha256) for key, one in found.items()}
 
 
-async def look_envelopes(tx: Tx, ids: Collection[UUID]) -> dict[UUID, OpenEnvelope]:
+async def look_envelopes(tx: Tx, ids: Collection[UUID]) -> dict[UUID, FoundEnvelope]:
     """As `read_envelopes`, with large payloads left in the ledger once they were read and checked.
 
     Raises:
@@ -135,7 +135,7 @@ async def _whole(tx: Tx, found: dict[UUID, bytes | LargeDocument]) -> dict[UUID,
     return {key: one if isinstance(one, bytes) else await one.read(tx) for key, one in found.items()}
 
 
-async def _check_large(tx: Tx, artifact_id: UUID, envelope: OpenEnvelope, payload: LargeDocument) -> None:
+async def _check_large(tx: Tx, artifact_id: UUID, envelope: FoundEnvelope, payload: LargeDocument) -> None:
     digest = hashlib.sha256(envelope.head)
     async for piece in payload.pieces(lambda: nullcontext(tx)):
         digest.update(piece)

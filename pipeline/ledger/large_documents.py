@@ -5,7 +5,7 @@ PostgreSQL has for them, and in buffers that hold a whole message. So none of th
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from pipeline.ledger.batch import Dialect
-from pipeline.ledger.document_form import PIECE, Unpacking
+from pipeline.ledger.document_form import PIECE, Unpacking, damaged
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import artifact
 from pipeline.lodgment.errors import RefusedError
@@ -56,8 +56,9 @@ class LargeDocument:
             del stored
             while piece := await asyncio.to_thread(next, pieces, b""):
                 yield piece
-        if unpacking is not None:
-            unpacking.finish()
+        if unpacking is None:
+            raise damaged(self.id)
+        unpacking.finish()
 
     async def read(self, tx: Tx) -> bytes:
         """The document in one.
@@ -73,7 +74,7 @@ class LargeDocument:
         return content.getvalue()
 
     async def _slice(self, tx: Tx, start: int) -> bytes:
-        # SQLite would read all that stands before each slice; a whole one is at hand there without a copy for the wire.
+        # SQLite reads the whole value, whichever part of it is asked for: there one part is all.
         size = PIECE if tx.dialect is Dialect.POSTGRESQL else self.stored_size
         found = (
             await tx.connection.execute(_slice_of_one(), {"id": self.id, "start": start + 1, "size": size})
@@ -92,15 +93,14 @@ async def insert(tx: Tx, row: Mapping[str, object], pieces: Iterable[bytes]) -> 
         await _copy(tx, row, iter(pieces))
 
 
-async def _copy(tx: Tx, row: Mapping[str, object], pieces: Iterable[bytes]) -> None:
+async def _copy(tx: Tx, row: Mapping[str, object], pieces: Iterator[bytes]) -> None:
     """One line of COPY: of all statements it alone takes a value whose end is not made yet."""
     statement = f"COPY artifact ({', '.join(row)}, content) FROM STDIN"
     connection = cast(psycopg.AsyncConnection[Any], (await tx.connection.get_raw_connection()).driver_connection)
-    waiting = iter(pieces)
     try:
         async with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
             await copy.write("".join(f"{_NULL if value is None else value}\t" for value in row.values()) + r"\\x")
-            while (piece := await asyncio.to_thread(next, waiting, None)) is not None:
+            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
                 await copy.write(piece.hex())
             await copy.write("\n")
     except psycopg.Error as error:

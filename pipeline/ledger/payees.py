@@ -4,6 +4,7 @@ import json
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,9 @@ import sqlalchemy as sa
 from pipeline.ledger.batch import Dialect, among, encode
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import payee_map
+
+_JSON = json.JSONEncoder(separators=(",", ":"), default=dict)
+_AT_ONCE = 4096
 
 
 async def add(tx: Tx, maps: Sequence[tuple[UUID, Mapping[str, str]]]) -> None:
@@ -41,7 +45,10 @@ async def load(tx: Tx, lodgment_ids: Collection[UUID]) -> dict[UUID, Mapping[str
 
 
 def _packed(payees: Mapping[str, str]) -> bytes:
-    return zlib.compress(json.dumps(dict(payees), separators=(",", ":")).encode())
+    # The map of twenty thousand payees is a megabyte, and json holds each of its strings once more to join them.
+    deflate, strings = zlib.compressobj(), _JSON.iterencode(payees)
+    pieces = [deflate.compress(part.encode()) for part in iter(lambda: "".join(islice(strings, _AT_ONCE)), "")]
+    return b"".join((*pieces, deflate.flush()))
 
 
 def _context(lodgment_id: UUID) -> bytes:

@@ -13,7 +13,7 @@ from pipeline.broker.port import Delivery, Outgoing
 from pipeline.channels.contract import Reply, Sent
 from pipeline.gateway.exchange import Exchange, Request, Streamed
 from pipeline.ledger import artifacts, attempts, holds, lane_history, lanes, lodgments
-from pipeline.ledger.artifact_rows import NewArtifact, OpenEnvelope
+from pipeline.ledger.artifact_rows import FoundEnvelope, NewArtifact
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import ArtifactKind
 from pipeline.lodgment.deadlines import least_first
@@ -140,7 +140,7 @@ class Submit:
         back += [onward(after) for after in await go_on(self._context, tx, changed)]
         return claimed, back
 
-    def _body(self, envelope: OpenEnvelope) -> tuple[bytes | Streamed, ...]:
+    def _body(self, envelope: FoundEnvelope) -> tuple[bytes | Streamed, ...]:
         """The bytes on the wire; a large payload is read from the ledger, once more, while it is sent."""
         payload: bytes | Streamed
         if isinstance(envelope.payload, bytes):

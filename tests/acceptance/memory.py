@@ -11,7 +11,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,13 +25,16 @@ from pipeline.broker.topology import Topology
 from pipeline.channels.stp_writing import Event, documents
 from pipeline.ledger import migrate
 from pipeline.sandbox.home import open_home
-from pipeline.sandbox.pay_run import Employer, PayRun
+from pipeline.sandbox.pay_run import Employer, PayRun, event_documents
 from tests.conftest import delete_topology
 from tests.services.master_key import write_master_key
 from tests.services.pipeline_processes import LODGE, WORKERS, until
 from tests.services.processes import Service, free_port
 
 _PATIENCE = 600.0
+
+Written = Callable[[PayRun], Iterator[bytes]]
+"""Writes an event's documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,12 @@ class Watched:
     def lodge(self, *arguments: str) -> None:
         subprocess.run([LODGE, *arguments], env=self.environment, check=True, capture_output=True, timeout=_PATIENCE)
 
-    def lodge_event(self, number: int, payees: int, number_accepted: int) -> int:
+    def lodge_event(self, number: int, payees: int, number_accepted: int, written: Written) -> int:
         """Lodge an employer's event of so many payees, and wait until so many in all are accepted; its size."""
         run = PayRun(Employer(number, payees), f"SYN-{number}", datetime.now(UTC), full=True)
         path = self.folder / f"event-{number}.xml"
         with path.open("wb") as file:
-            file.writelines(_hard_to_compress(run))
+            file.writelines(written(run))
         ids = self.folder / f"ids-{number}.csv"
         ids.write_text(f"abn,software_id\n{run.employer.abn},{run.employer.software_id}\n")
         self.lodge("software-ids", "import", str(ids))
@@ -158,14 +161,15 @@ def _drop(database_url: str, name: str) -> None:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-def measure(payees: int) -> tuple[int, int, Mapping[str, Peak]]:
+def measure(payees: int, *, ordinary: bool = False) -> tuple[int, int, Mapping[str, Peak]]:
     """Bytes of the large event as it came and as it is sent, and each process's peaks."""
+    written = event_documents if ordinary else _hard_to_compress
     with ExitStack() as stack:
         site = watched(stack)
-        site.lodge_event(1, 20, 1)
+        site.lodge_event(1, 20, 1, written)
         site.forget_peaks()
         before = site.peaks()
-        size = site.lodge_event(2, payees, 2)
+        size = site.lodge_event(2, payees, 2, written)
         after = site.peaks()
         return size, site.payload_size(), {name: Peak(before[name], after[name]) for name in before}
 
@@ -173,13 +177,18 @@ def measure(payees: int) -> tuple[int, int, Mapping[str, Peak]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--payees", type=int, default=20_000)
-    size, sent, peaks = measure(parser.parse_args().payees)
+    parser.add_argument("--most", type=float, help="end with an error when a worker grew by more times what is sent")
+    parser.add_argument("--ordinary", action="store_true", help="texts like those of the sandbox, which compress well")
+    asked = parser.parse_args()
+    size, sent, peaks = measure(asked.payees, ordinary=asked.ordinary)
     sys.stdout.write(f"{size / 1e6:.1f} MB as it came, {sent / 1e6:.1f} MB as it is sent\n")
     for name, peak in peaks.items():
         sys.stdout.write(
             f"{name:10} {peak.before / 1e6:7.1f} MB, then {peak.after / 1e6:7.1f} MB: {peak.growth / 1e6:6.1f} MB more,"
             f" {peak.growth / sent:5.1f} times what is sent\n"
         )
+    if asked.most is not None and max(peaks[name].growth for name in WORKERS) > asked.most * sent:
+        sys.exit(f"a worker grew by more than {asked.most:g} times what is sent")
 
 
 if __name__ == "__main__":

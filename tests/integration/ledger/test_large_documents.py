@@ -178,3 +178,10 @@ async def test_whose_server_goes_away_while_they_are_written_wait_for_it(postgre
     with pytest.raises(DependencyDownError):
         await cut_off()
     await _stored(postgresql_ledger, DENSE)
+
+
+async def test_of_which_nothing_is_stored_are_damaged(ledger: Ledger) -> None:
+    _, document = await _stored(ledger, DENSE)
+    with pytest.raises(RefusedError) as refusal:
+        [piece async for piece in replace(document, stored_size=0).pieces(ledger.transaction)]
+    assert refusal.value.code == "artifact.damaged"
