@@ -104,7 +104,8 @@ async def remove(tx: Tx, ids: Collection[UUID]) -> None:
 
 async def in_hands_until(tx: Tx) -> datetime | None:
     """When nobody has any of them in hand any more, if nobody takes one meanwhile."""
-    return (await tx.connection.scalars(_in_hands())).one()
+    found: datetime | None = (await tx.connection.scalars(_in_hands())).one()
+    return found
 
 
 async def standing(tx: Tx, limit: int) -> list[WaitingSender]:
@@ -171,7 +172,7 @@ def _remove(dialect: Dialect) -> sa.Delete:
 
 
 @cache
-def _in_hands() -> sa.Select[tuple[datetime | None]]:
+def _in_hands() -> sa.Select[Any]:
     return sa.select(sa.func.max(waiting_job.c.taken_until)).where(_taken())
 
 

@@ -25,7 +25,7 @@ class SharePolicy:
     room: int = 80
     """So many lodgments may be under way before jobs beyond a share wait: whoever lodges one stands behind them."""
     room_alone: int = 400
-    """So many while nobody else lodges: full batches cost the workers less."""
+    """So many while nobody lodges anything: full batches cost the workers less."""
 
     def cost(self, size: int) -> timedelta:
         """What a job of `size` bytes costs, its document included: as much again for each 256 KiB."""

@@ -40,7 +40,7 @@ class Admit:
         admission = await self._decide([asked for asked, _ in seen])
         at_once = [delivery for delivery, tag in zip(batch, admission.tags, strict=True) if tag is None]
         if at_once:
-            self._room.passed_by()
+            self._room.jobs_came()
             async for settled in self._receive.handle(at_once):
                 yield settled
         # Only now: a batch that has to be handled again must not find its own later jobs waiting before its first.
@@ -53,7 +53,7 @@ class Admit:
         if waiting:
             async with self._context.ledger.transaction() as tx:
                 await waiting_jobs.add(tx, [job for _, job in waiting])
-            self._room.filled()
+            self._room.jobs_came()
             log.info("admit.waiting", jobs=len(waiting), senders=len({job.sender_id for _, job in waiting}))
             yield Settled(tuple(delivery for delivery, _ in waiting))
 

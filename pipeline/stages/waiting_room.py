@@ -31,8 +31,9 @@ _BYTES = 4 * 1024 * 1024
 """Of a batch, and one job beyond: behind a large document nobody else's small one waits in the same hand."""
 
 
-_ALONE_AFTER = timedelta(seconds=2)
-"""When nobody else's job came for so long, those who wait have the pipeline to themselves."""
+_ALONE_AFTER = timedelta(seconds=3)
+"""When no job came for so long, those who wait have the pipeline to themselves. Before that, a small sender's may stand
+behind others in the intake's queue."""
 
 
 class WaitingRoom:
@@ -45,7 +46,7 @@ class WaitingRoom:
         self._closed = False
         self._not_before: datetime | None = None
         self._given_out_at: datetime | None = None
-        self._others_at: datetime | None = None
+        self._came_at: datetime | None = None
 
     async def opened(self) -> "WaitingRoom":
         """Ready to be taken from.
@@ -56,12 +57,9 @@ class WaitingRoom:
             self._not_before = await waiting_jobs.in_hands_until(tx)
         return self
 
-    def passed_by(self) -> None:
-        """Somebody's jobs were taken in at once."""
-        self._others_at = self._context.clock()
-
-    def filled(self) -> None:
-        """There are more who wait."""
+    def jobs_came(self) -> None:
+        """At the door, whether they were taken in at once or wait."""
+        self._came_at = self._context.clock()
         self._wake.set()
 
     async def take(self, limit: int, linger: float) -> list[Delivery]:  # noqa: ARG002  - what waits need not be waited for
@@ -115,9 +113,9 @@ class WaitingRoom:
 
     def _most(self, now: datetime) -> int:
         """How many may be under way now."""
-        if self._others_at is None:
-            self._others_at = now
-        alone = abs(now - self._others_at) >= _ALONE_AFTER
+        if self._came_at is None:
+            self._came_at = now
+        alone = abs(now - self._came_at) >= _ALONE_AFTER
         return self._context.shares.room_alone if alone else self._context.shares.room
 
     async def _next(self, limit: int) -> list[WaitingJob]:

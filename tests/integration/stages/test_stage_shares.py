@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 POLICY = SharePolicy(each=timedelta(seconds=1), burst=timedelta(seconds=10.5), room=16, room_alone=26)
 IN_HAND = timedelta(seconds=30)
-ALONE_AFTER = timedelta(seconds=2)
+ALONE_AFTER = timedelta(seconds=3)
 LEAST_EVERY = timedelta(seconds=1)
 
 
@@ -148,13 +148,13 @@ async def test_with_no_room_at_all_turns_come_all_the_same(bench: "Bench") -> No
     assert ids(await soon(room, 100)) == many("many", 36)[16:17]
 
 
-async def test_those_who_wait_have_more_room_while_nobody_else_lodges(bench: "Bench") -> None:
+async def test_those_who_wait_have_more_room_while_nobody_lodges(bench: "Bench") -> None:
     await come(bench, "BUREAU", *many("many", 36))
     room = await WaitingRoom(context(bench)).opened()
     assert len(await soon(room, 100)) == 1
     bench.now += ALONE_AFTER
     assert len(await soon(room, 100)) == 10
-    room.passed_by()
+    room.jobs_came()
     bench.now += LEAST_EVERY
     assert len(await soon(room, 100)) == 1
 
