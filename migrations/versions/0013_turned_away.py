@@ -1,4 +1,4 @@
-"""How fast each replay goes, and why: it gives way to live work by what it measures."""
+"""Employers that a gate turned away within the window: each counts once towards closing an agency's door."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,8 +13,8 @@ _JSON = sa.JSON().with_variant(JSONB(), "postgresql")
 
 
 def upgrade() -> None:
-    op.add_column("replay", sa.Column("pace", _JSON))
+    op.add_column("channel_state", sa.Column("turned_away", _JSON, nullable=False, server_default=sa.text("'[]'")))
 
 
 def downgrade() -> None:
-    op.drop_column("replay", "pace")
+    op.drop_column("channel_state", "turned_away")
