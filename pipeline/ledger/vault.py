@@ -146,6 +146,8 @@ class Opening:
         Raises:
             RefusedError: as for `Vault.open`.
         """
+        if self._cipher is None:
+            self._key_of(self._waiting[:HEADER_BYTES])
         if self._cipher is None or len(self._waiting) < _TAG_BYTES:
             raise _damaged()
         try:
