@@ -9,7 +9,7 @@ from tests.acceptance.havoc import Batch, Crew, check_calm, check_queues_empty
 from tests.acceptance.shares import PATIENT, names, push
 from tests.services.pipeline_processes import until
 
-_BATCH, _SMALL = 800, 40
+_BATCH, _SMALL = 400, 40
 _STILL_OPEN = _BATCH // 4
 
 
