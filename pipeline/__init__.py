@@ -1,6 +1,7 @@
 """A document's way to the agency, one word per step:
 
-producer ──job──▶ receive      stages/receive.py      validate the job, allocate its reference, store the payload
+producer ──job──▶ admit        stages/admit.py        take it in, or let it wait until it is its sender's turn
+                  receive      stages/receive.py      validate the job, allocate its reference, store the payload
                   authorise    stages/authorise.py    see that a fresh security token exists for its token key
                   seal         stages/seal.py         build and store the secured envelope
                   submit       stages/submit.py       write the attempt, send the stored bytes, store the raw reply
