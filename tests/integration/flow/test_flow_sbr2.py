@@ -96,7 +96,7 @@ async def test_every_event_names_the_payee_that_it_is_about(pipeline: "Pipeline"
 
 async def test_an_outcome_that_takes_its_time_is_asked_for_until_it_is_there(pipeline: "Pipeline") -> None:
     async with pipeline.running():
-        await pipeline.push(pay_job("later", "delayed;seconds=3"))
+        await pipeline.push(pay_job("later", "delayed;seconds=15"))
         waiting = await pipeline.until("later", State.AWAITING)
         assert waiting.agency_reference == message_id(waiting)
         row = await pipeline.until("later", State.ACCEPTED)
