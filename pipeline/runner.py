@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-from pipeline.broker.port import Broker, Delivery, Exchange, Outgoing, Subscription
+from pipeline.broker.port import Broker, Delivery, Exchange, Feed, Outgoing, Subscription
 from pipeline.lodgment.errors import DependencyDownError, PipelineError
 from pipeline.lodgment.states import Step
 from pipeline.stages.contract import Stage
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _LONGEST_WAY = 1.0
-"""Seconds."""
+"""Seconds for which a batch gives way to others."""
 
 
 class Activity(Protocol):
@@ -43,16 +43,6 @@ class Pace:
     first_pause: float = 0.2
     longest_pause: float = 15.0
     """Seconds between tries while the ledger or the broker is down."""
-
-
-class Feed(Protocol):
-    """What a runner takes deliveries from, as `Subscription` says of each: a queue, or something that serves as one."""
-
-    async def take(self, limit: int, linger: float) -> list[Delivery]: ...
-
-    async def ack(self, deliveries: Sequence[Delivery]) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 class Runner:
@@ -89,6 +79,10 @@ class Runner:
         """Finish and ack what is in hand, take nothing new; `run` then returns."""
         self._stopping.set()
 
+    async def rest(self, seconds: float) -> None:
+        """Until it has no batch in hand, but no longer than so many seconds."""
+        await pause(self._idle, seconds)
+
     async def run(self) -> None:
         try:
             subscription = await self._insist(self._feed)
@@ -117,7 +111,7 @@ class Runner:
     async def _give_way(self) -> None:
         """Let the one that goes first finish what it has in hand; but not for ever, or a busy night would stop us."""
         if self._after is not None:
-            await pause(self._after._idle, _LONGEST_WAY)  # noqa: SLF001  - of the same class
+            await self._after.rest(_LONGEST_WAY)
 
     async def _work_off(self, subscription: Feed, batch: Sequence[Delivery], free: asyncio.Semaphore) -> None:
         self._at_work += 1

@@ -12,7 +12,7 @@ from pipeline.stages.waiting_room import WaitingRoom
 def activities(parts: Parts) -> list[Activity]:
     documents = DocumentStore(parts.settings.payload_roots, LARGEST)
     receive = Receive(parts.context, documents, parts.environment.credential, payroll_product(parts.settings))
-    room = WaitingRoom(parts.context)
+    room = WaitingRoom(parts.context, parts.settings.delivery_limit)
     # One batch after the other: of two at a time the later could be stored first, and its lane go out in that order.
     pace = Pace(batch=parts.settings.batch, overlap=1)
     return [

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from pipeline.lodgment.errors import RefusedError
+
 revision = "0011"
 down_revision = "0010"
 branch_labels = None
@@ -24,6 +26,7 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("received_at", _MOMENT, nullable=False),
         sa.Column("taken_until", _MOMENT),
+        sa.Column("takes", sa.Integer(), nullable=False),
         sa.Column("message_id", sa.Text(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="waiting_job_pkey"),
@@ -35,6 +38,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    if op.get_bind().execute(sa.text("SELECT 1 FROM waiting_job LIMIT 1")).first() is not None:
+        text = "jobs wait in waiting_job, and are nowhere else: let the intake take them in first"
+        raise RefusedError("db.jobs_wait", text)
     _replace(_UNDER_WAY, _PARKED_FOR_TURN)
     op.drop_table("waiting_job")
 

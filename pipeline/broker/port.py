@@ -67,8 +67,8 @@ class Delivery:
     token: object
 
 
-class Subscription(Protocol):
-    """A consumer on one queue."""
+class Feed(Protocol):
+    """What deliveries are taken from: a queue, or something that serves as one."""
 
     async def take(self, limit: int, linger: float) -> list[Delivery]:
         """At least one delivery, then whatever arrives within `linger` seconds, at most `limit`; empty once closed."""
@@ -78,12 +78,16 @@ class Subscription(Protocol):
         """Done with these. Deliveries of a lost connection are ignored: the broker gives them out again."""
         ...
 
-    async def reject(self, deliveries: Sequence[Delivery]) -> None:
-        """Dead-letter these to the quarantine queue. What is rejected from that queue itself goes to its end."""
-        ...
-
     async def close(self) -> None:
         """Stop the flow: `take` returns the empty list from now on, and every unacknowledged message goes back."""
+        ...
+
+
+class Subscription(Feed, Protocol):
+    """A consumer on one queue."""
+
+    async def reject(self, deliveries: Sequence[Delivery]) -> None:
+        """Dead-letter these to the quarantine queue. What is rejected from that queue itself goes to its end."""
         ...
 
 

@@ -88,6 +88,12 @@ _UNKNOWN: Final = {
     "transport.write": _Trouble(
         Party.NOBODY, Blast.LODGMENT, f"The connection broke while we were sending. {_ASK_AGAIN}"
     ),
+    "transport.unread": _Trouble(
+        Party.OPERATOR,
+        Blast.LODGMENT,
+        "The rest of the document could not be read from the ledger while we were sending it: look at the ledger. "
+        + _ASK_AGAIN,
+    ),
     "transport.write-timeout": _Trouble(
         Party.NOBODY, Blast.LODGMENT, f"The server stopped taking our bytes while we were sending. {_ASK_AGAIN}"
     ),
@@ -170,6 +176,8 @@ def _code_after(error: ClientError | OSError | ReplyError, wire: Wire) -> str:
             code = "transport.truncated"
         case _ if wire.written:
             code = "transport.reset"
+        case _ if wire.unread:
+            code = "transport.unread"
         case TimeoutError():
             code = "transport.write-timeout"
         case _:

@@ -13,6 +13,7 @@ from aiohttp import ClientSession, Payload, TraceConfig, TraceRequestHeadersSent
 from aiohttp.abc import AbstractStreamWriter
 
 from pipeline.gateway.exchange import Request, Streamed
+from pipeline.lodgment.errors import PipelineError
 
 _PIECE: Final = 64 * 1024
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
@@ -31,6 +32,8 @@ class Wire:
     """When the first byte was about to be handed to the socket."""
     written: bool = False
     """The whole body, if there is one, was handed over."""
+    unread: bool = False
+    """It was not, because the rest of it could not be read."""
     status: int | None = None
     """The head of the reply arrived."""
     received: int = 0
@@ -78,20 +81,23 @@ class PiecewiseBody(Payload):
         """
         self._consumed = True
         for part in self._parts:
-            async for piece in _pieces(part):
+            async for piece in self._pieces(part):
                 view = memoryview(piece)
                 for start in range(0, len(view), _PIECE):
                     async with asyncio.timeout(self._timeout):
                         await writer.write(view[start : start + _PIECE])
         self._wire.written = True
 
-
-async def _pieces(part: bytes | Streamed) -> AsyncIterator[bytes]:
-    if isinstance(part, bytes):
-        yield part
-        return
-    async for piece in part.pieces():
-        yield piece
+    async def _pieces(self, part: bytes | Streamed) -> AsyncIterator[bytes]:
+        if isinstance(part, bytes):
+            yield part
+            return
+        try:
+            async for piece in part.pieces():
+                yield piece
+        except PipelineError:
+            self._wire.unread = True
+            raise
 
 
 def request_fault(request: Request) -> str | None:

@@ -57,6 +57,7 @@ def downgrade(url: str, revision: str) -> None:
     Raises:
         DependencyDownError: as `upgrade`.
         ConfigurationError: `db.revision`, there is no such revision.
+        RefusedError: `db.jobs_wait`, confirmed jobs are in a table that the older schema has not.
     """
     require_revision(revision)
     with translated(), _connected(url) as connection:

@@ -147,8 +147,9 @@ class Opening:
             RefusedError: as for `Vault.open`.
         """
         if self._cipher is None:
-            self._key_of(self._waiting[:HEADER_BYTES])
-        if self._cipher is None or len(self._waiting) < _TAG_BYTES:
+            self._key_of(self._waiting[:HEADER_BYTES])  # of one that was cut short, too, a missing key is told
+            raise _damaged()
+        if len(self._waiting) < _TAG_BYTES:
             raise _damaged()
         try:
             self._cipher.finalize_with_tag(self._waiting)

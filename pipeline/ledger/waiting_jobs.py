@@ -21,12 +21,16 @@ from pipeline.lodgment.shares import Line
 
 _LEVEL = 1
 """Of compression: a job is read again soon."""
+_SUSPECT = 2
+"""What was in so many hands is given out alone: it may be what those processes died of, and takes no other with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingJob:
     """A job as it came. `tag` is its place in the line; `size` is in bytes, with a document that is passed by
     reference.
+
+    `takes` is how often it was given out and not given back. Of one that is `damaged`, `body` is what is stored.
     """
 
     id: UUID
@@ -37,6 +41,8 @@ class WaitingJob:
     received_at: datetime
     message_id: str
     body: bytes = field(repr=False)
+    takes: int = 0
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,34 +77,33 @@ async def any_waits(tx: Tx) -> bool:
 
 
 async def take(tx: Tx, now: datetime, until: datetime, limit: int, size: int) -> list[WaitingJob]:
-    """The first of the line, up to `size` bytes and one job beyond; nobody else gets them before `until`.
-
-    What is damaged has an empty body: it is refused by whoever reads it, and stops nobody else.
-    """
+    """The first of the line, up to `size` bytes and one job beyond; nobody else gets them before `until`."""
     rows = (await tx.connection.execute(_next(), {"now": now, "limit": limit})).all()
-    taken = []
+    taken: list[Row[Any]] = []
     for row in rows:
+        if taken and row.takes >= _SUSPECT:
+            break
         taken.append(row)
         size -= row.size
-        if size <= 0:
+        if size <= 0 or row.takes >= _SUSPECT:
             break
     if taken:
-        await _keep(tx, [row.id for row in taken], until)
+        await tx.connection.execute(_taking(tx.dialect), {"keys": encode([row.id for row in taken]), "until": until})
     return [_job(tx.vault, row) for row in taken]
 
 
 async def give_back(tx: Tx, ids: Collection[UUID]) -> None:
-    """These are in nobody's hands any more."""
-    await _keep(tx, ids, None)
+    """These are in nobody's hands any more, as if they had not been given out."""
+    await tx.connection.execute(_giving_back(tx.dialect), {"keys": encode(ids)})
 
 
 async def give_all_back(tx: Tx) -> None:
-    """As `give_back`, whoever has them: for a process that knows that it is alone."""
+    """None of them is in anybody's hands: for a process that knows that it is alone, and that others died."""
     await tx.connection.execute(sa.update(waiting_job).where(_taken()).values(taken_until=None))
 
 
 async def remove(tx: Tx, ids: Collection[UUID]) -> None:
-    """These were taken in, or refused."""
+    """These were taken in, refused, or are kept elsewhere."""
     await tx.connection.execute(_remove(tx.dialect), {"keys": encode(ids)})
 
 
@@ -117,10 +122,6 @@ async def standing(tx: Tx, limit: int) -> list[WaitingSender]:
 async def known(tx: Tx, job_ids: Collection[str]) -> set[str]:
     """Which of these jobs wait."""
     return set((await tx.connection.execute(_known(tx.dialect), {"keys": encode(job_ids)})).scalars())
-
-
-async def _keep(tx: Tx, ids: Collection[UUID], until: datetime | None) -> None:
-    await tx.connection.execute(_taking(tx.dialect), {"keys": encode(ids), "until": until})
 
 
 @cache
@@ -163,7 +164,16 @@ def _next() -> sa.Select[Any]:
 @cache
 def _taking(dialect: Dialect) -> sa.Update:
     until = sa.bindparam("until", type_=waiting_job.c.taken_until.type)
-    return sa.update(waiting_job).where(among(dialect, waiting_job.c.id)).values(taken_until=until)
+    return _change(dialect).values(taken_until=until, takes=waiting_job.c.takes + 1)
+
+
+@cache
+def _giving_back(dialect: Dialect) -> sa.Update:
+    return _change(dialect).values(taken_until=None, takes=waiting_job.c.takes - 1)
+
+
+def _change(dialect: Dialect) -> sa.Update:
+    return sa.update(waiting_job).where(among(dialect, waiting_job.c.id))
 
 
 @cache
@@ -207,6 +217,7 @@ def _pack(vault: Vault, jobs: Sequence[WaitingJob]) -> list[dict[str, object]]:
             "size": one.size,
             "received_at": one.received_at,
             "taken_until": None,
+            "takes": 0,
             "message_id": storable(one.message_id),
             "body": vault.seal(zlib.compress(one.body, _LEVEL), _context(one.id)),
         }
@@ -215,11 +226,23 @@ def _pack(vault: Vault, jobs: Sequence[WaitingJob]) -> list[dict[str, object]]:
 
 
 def _job(vault: Vault, row: Row[Any]) -> WaitingJob:
+    body, damaged = bytes(row.body), False
     try:
-        body = zlib.decompress(vault.open(row.body, _context(row.id)))
+        body = zlib.decompress(vault.open(body, _context(row.id)))
     except RefusedError:
-        body = b""
-    return WaitingJob(row.id, row.sender_id, row.job_id, row.tag, row.size, row.received_at, row.message_id, body)
+        damaged = True
+    return WaitingJob(
+        row.id,
+        row.sender_id,
+        row.job_id,
+        row.tag,
+        row.size,
+        row.received_at,
+        row.message_id,
+        body,
+        row.takes,
+        damaged,
+    )
 
 
 def _context(job_id: UUID) -> bytes:

@@ -24,7 +24,8 @@ REASON_HEADER = "x-lodge-reason"
 """Set by the runner; a message that the broker itself dead-lettered (delivery limit) has none of them."""
 _DEATH_QUEUE_HEADER = "x-first-death-queue"
 
-_WORN_OUT = "The message was delivered again and again without being handled to its end."
+WORN_OUT_CODE = "delivery.limit"
+WORN_OUT = "The message was delivered again and again without being handled to its end."
 
 
 class Quarantine:
@@ -50,12 +51,12 @@ class Quarantine:
         except RefusedError:
             lodgment_id = None
         step = delivery.headers.get(STEP_HEADER) or _died_in(delivery)
-        code = delivery.headers.get(CODE_HEADER, "delivery.limit")
+        code = delivery.headers.get(CODE_HEADER, WORN_OUT_CODE)
         return Quarantined(
             id=self._context.new_id(),
             step=step,
             code=code,
-            reason=delivery.headers.get(REASON_HEADER, _WORN_OUT),
+            reason=delivery.headers.get(REASON_HEADER, WORN_OUT),
             job_id=None,
             lodgment_id=lodgment_id,
             message_id=delivery.message_id,

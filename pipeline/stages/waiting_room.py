@@ -1,7 +1,7 @@
 """The waiting room: jobs beyond their sender's share, given out by turns while there is room in the pipeline.
 
 To the runner it is a queue like any other: what was taken is acknowledged when it is stored and its messages are
-published, and a process that dies in between leaves it to the next.
+published, and a process that dies in between leaves it to the next. As in any other, that ends in quarantine.
 """
 
 import asyncio
@@ -13,10 +13,14 @@ from uuid import UUID
 import structlog
 
 from pipeline.broker.port import Delivery
-from pipeline.ledger import lodgments, waiting_jobs
+from pipeline.ledger import lodgments, quarantine, waiting_jobs
+from pipeline.ledger.quarantine import Quarantined
+from pipeline.ledger.session import Tx
 from pipeline.ledger.waiting_jobs import WaitingJob
 from pipeline.lodgment.errors import DependencyDownError
+from pipeline.lodgment.states import Step
 from pipeline.stages.contract import Context
+from pipeline.stages.quarantine import WORN_OUT, WORN_OUT_CODE
 
 log = structlog.get_logger(__name__)
 
@@ -29,18 +33,19 @@ _LEAST_EVERY = timedelta(seconds=1)
 """One is given out so often when there is no room: everybody's turn comes, however busy others are."""
 _BYTES = 4 * 1024 * 1024
 """Of a batch, and one job beyond: behind a large document nobody else's small one waits in the same hand."""
-
-
 _ALONE_AFTER = timedelta(seconds=3)
 """When no job came for so long, those who wait have the pipeline to themselves. Before that, a small sender's may stand
 behind others in the intake's queue."""
+_DAMAGED_CODE = "vault.damaged"
+_DAMAGED = "What is stored of this job was changed since: discard it, and push the job again."
 
 
 class WaitingRoom:
-    """What waits, as the intake's runner takes it."""
+    """What waits, as the intake's runner takes it; what was taken `delivery_limit` times in vain is given up."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, delivery_limit: int) -> None:
         self._context = context
+        self._delivery_limit = delivery_limit
         self._wake = asyncio.Event()
         self._in_hand: set[UUID] = set()
         self._closed = False
@@ -123,11 +128,32 @@ class WaitingRoom:
             return []
         now = self._context.clock()
         async with self._context.ledger.transaction() as tx:
-            jobs = await waiting_jobs.take(tx, now, now + _IN_HAND, limit, _BYTES)
+            taken = await waiting_jobs.take(tx, now, now + _IN_HAND, limit, _BYTES)
+            jobs = await self._without_hopeless(tx, taken, now)
             # Before the commit: a take that is cancelled while it commits has them too.
             self._in_hand.update(one.id for one in jobs)
         self._given_out_at = now
         return jobs
+
+    async def _without_hopeless(self, tx: Tx, taken: Sequence[WaitingJob], now: datetime) -> list[WaitingJob]:
+        """Those to give out; the others are in quarantine from now on."""
+        hopeless = {one.id: kept for one in taken if (kept := self._given_up(one, now)) is not None}
+        if hopeless:
+            await quarantine.add(tx, list(hopeless.values()))
+            await waiting_jobs.remove(tx, hopeless)
+            for one in hopeless.values():
+                self._context.metrics.poison(Step.RECEIVE)
+                log.error("waiting_room.given_up", code=one.code, job=one.job_id)
+        return [one for one in taken if one.id not in hopeless]
+
+    def _given_up(self, job: WaitingJob, now: datetime) -> Quarantined | None:
+        if job.damaged:
+            code, reason = _DAMAGED_CODE, _DAMAGED
+        elif job.takes >= self._delivery_limit:
+            code, reason = WORN_OUT_CODE, WORN_OUT
+        else:
+            return None
+        return Quarantined(job.id, Step.RECEIVE, code, reason, job.job_id, None, job.message_id, job.body, now)
 
 
 def _delivery(job: WaitingJob) -> Delivery:

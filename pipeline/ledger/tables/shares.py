@@ -22,6 +22,7 @@ waiting_job = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("received_at", Moment, nullable=False),
     sa.Column("taken_until", Moment),
+    sa.Column("takes", sa.Integer, nullable=False),
     sa.Column("message_id", sa.Text, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
 )

@@ -89,7 +89,7 @@ async def test_a_document_that_cannot_be_read_to_its_end_is_unknown_and_never_wh
 
     async with meeting(read_what_comes, ca) as (server, gateway):
         request = lodge_at(server, b"<head>", Streamed(400_000, pieces), b"</head>")
-        failure = unknown(await gateway.exchange(request), "transport.write")
+        failure = unknown(await gateway.exchange(request), "transport.unread")
     assert "ledger.down" in failure.detail or "synthetic" in failure.detail
     assert b"</head>" not in b"".join(left)
 

@@ -8,9 +8,10 @@ from sqlalchemy.pool import NullPool
 
 from pipeline.ledger import migrate
 from pipeline.ledger.session import Ledger
-from pipeline.ledger.tables import PARTITIONED, metadata
+from pipeline.ledger.tables import PARTITIONED, metadata, waiting_job
 from pipeline.ledger.vault import Vault
-from pipeline.lodgment.errors import ConfigurationError
+from pipeline.lodgment.errors import ConfigurationError, RefusedError
+from tests.doubles.lodgments import NOW, fresh_id
 
 _PARTITION = re.compile(rf"({'|'.join(table.name for table in PARTITIONED)})_(\d{{6}}|default)")
 
@@ -40,6 +41,21 @@ def test_go_up_down_to_nothing_and_up_again(empty_url: str) -> None:
     migrate.upgrade(empty_url)
     migrate.upgrade(empty_url)
     assert _tables(empty_url) == first
+
+
+def test_do_not_go_back_over_jobs_that_are_nowhere_else(empty_url: str) -> None:
+    migrate.upgrade(empty_url)
+    waiting = {"id": fresh_id(), "sender_id": "S", "tag": NOW, "size": 1, "received_at": NOW, "takes": 0}
+    with _engine(empty_url).begin() as connection:
+        connection.execute(sa.insert(waiting_job), {**waiting, "message_id": "m", "body": b"sealed"})
+    with pytest.raises(RefusedError, match="let the intake take them in first") as refusal:
+        migrate.downgrade(empty_url, "0010")
+    assert refusal.value.code == "db.jobs_wait"
+    with _engine(empty_url).begin() as connection:
+        assert connection.execute(sa.select(waiting_job.c.body)).scalars().all() == [b"sealed"]
+        connection.execute(sa.delete(waiting_job))
+    migrate.downgrade(empty_url, "0010")
+    assert "waiting_job" not in _tables(empty_url)
 
 
 def test_make_exactly_the_tables_of_the_metadata(ledger_url: str) -> None:

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from pipeline.broker.port import Delivery
 from pipeline.gateway.documents import DocumentStore
-from pipeline.ledger import lodgments, waiting_jobs
+from pipeline.ledger import lodgments, quarantine, waiting_jobs
+from pipeline.ledger.quarantine import Quarantined
 from pipeline.ledger.tables import waiting_job
 from pipeline.lodgment.errors import DependencyDownError
 from pipeline.lodgment.lodgment import Lodgment
@@ -34,6 +35,7 @@ POLICY = SharePolicy(each=timedelta(seconds=1), burst=timedelta(seconds=10.5), r
 IN_HAND = timedelta(seconds=30)
 ALONE_AFTER = timedelta(seconds=3)
 LEAST_EVERY = timedelta(seconds=1)
+DELIVERY_LIMIT = 4
 
 
 def context(bench: "Bench") -> Context:
@@ -44,8 +46,12 @@ def receive(bench: "Bench") -> Receive:
     return Receive(context(bench), DocumentStore((), 50_000_000), "")
 
 
+def room_of(bench: "Bench") -> WaitingRoom:
+    return WaitingRoom(context(bench), DELIVERY_LIMIT)
+
+
 def door(bench: "Bench") -> Admit:
-    return Admit(context(bench), receive(bench), WaitingRoom(context(bench)))
+    return Admit(context(bench), receive(bench), room_of(bench))
 
 
 def jobs_of(sender: str, *job_ids: str) -> list[Delivery]:
@@ -76,6 +82,12 @@ async def move_on(bench: "Bench", rows: Sequence[Lodgment]) -> None:
     async with bench.ledger.transaction() as tx:
         moves = [(row, row.moved(State.CANCELLED)) for row in rows]
         assert len(await lodgments.move(tx, moves)) == len(rows)
+
+
+async def in_quarantine(bench: "Bench") -> list[Quarantined]:
+    async with bench.ledger.transaction(read_only=True) as tx:
+        found = [await quarantine.read(tx, one.id) for one in await quarantine.list_(tx, 10)]
+    return [one for one in found if one is not None]
 
 
 async def soon(room: WaitingRoom, limit: int) -> list[Delivery]:
@@ -122,7 +134,7 @@ async def test_who_waits_is_taken_by_turns_whoever_came_first(bench: "Bench") ->
     await come(bench, "BUREAU", *many("many", 36))
     await come(bench, "MIDDLE", *many("some", 13))
     await move_on(bench, await taken_in(bench, *many("many", 36), *many("some", 13)))
-    room = await WaitingRoom(context(bench)).opened()
+    room = await room_of(bench).opened()
     taken = ids(await soon(room, 7))
     # The line stood at the bureau's first when the other came, ten small jobs of which went at once.
     assert [name for name in taken if name.startswith("some")] == []
@@ -134,7 +146,7 @@ async def test_who_waits_is_taken_by_turns_whoever_came_first(bench: "Bench") ->
 async def test_there_is_room_again_once_enough_have_gone_on(bench: "Bench") -> None:
     await come(bench, "BUREAU", *many("many", 36))
     rows = await taken_in(bench, *many("many", 16))
-    room = await WaitingRoom(context(bench)).opened()
+    room = await room_of(bench).opened()
     await soon(room, 100)  # however little room there is, a few go now and then
     await move_on(bench, rows[:3])
     assert await nothing_comes(room)
@@ -144,13 +156,13 @@ async def test_there_is_room_again_once_enough_have_gone_on(bench: "Bench") -> N
 
 async def test_with_no_room_at_all_turns_come_all_the_same(bench: "Bench") -> None:
     await come(bench, "BUREAU", *many("many", 36))
-    room = await WaitingRoom(context(bench)).opened()
+    room = await room_of(bench).opened()
     assert ids(await soon(room, 100)) == many("many", 36)[16:17]
 
 
 async def test_those_who_wait_have_more_room_while_nobody_lodges(bench: "Bench") -> None:
     await come(bench, "BUREAU", *many("many", 36))
-    room = await WaitingRoom(context(bench)).opened()
+    room = await room_of(bench).opened()
     assert len(await soon(room, 100)) == 1
     bench.now += ALONE_AFTER
     assert len(await soon(room, 100)) == 10
@@ -163,13 +175,13 @@ async def test_what_was_taken_in_waits_no_more_and_what_was_given_back_comes_aga
     names = many("many", 36)
     await come(bench, "BUREAU", *names)
     await move_on(bench, await taken_in(bench, *names))
-    first = await WaitingRoom(context(bench)).opened()
+    first = await room_of(bench).opened()
     taken = await soon(first, 4)
     await first.ack(taken[:2])
     await first.close()
     assert await soon(first, 4) == []
     assert await still_waiting(bench, *names) == set(names[18:])
-    second = await WaitingRoom(context(bench)).opened()
+    second = await room_of(bench).opened()
     assert ids(await soon(second, 3)) == names[18:21]
 
 
@@ -177,9 +189,9 @@ async def test_what_a_dead_process_has_in_hand_is_not_overtaken(bench: "Bench") 
     names = many("many", 36)
     await come(bench, "BUREAU", *names)
     await move_on(bench, await taken_in(bench, *names))
-    dead = await WaitingRoom(context(bench)).opened()
+    dead = await room_of(bench).opened()
     assert ids(await soon(dead, 4)) == names[16:20]
-    heir = await WaitingRoom(context(bench)).opened()
+    heir = await room_of(bench).opened()
     assert await nothing_comes(heir)
     bench.now += IN_HAND
     assert ids(await soon(heir, 6)) == names[16:22]
@@ -188,7 +200,7 @@ async def test_what_a_dead_process_has_in_hand_is_not_overtaken(bench: "Bench") 
 async def test_two_intakes_never_have_the_same_job_in_hand(bench: "Bench") -> None:
     await come(bench, "BUREAU", *many("many", 36))
     await move_on(bench, await taken_in(bench, *many("many", 36)))
-    one, other = [await WaitingRoom(context(bench)).opened() for _ in range(2)]
+    one, other = [await room_of(bench).opened() for _ in range(2)]
     assert set(ids(await soon(one, 5))).isdisjoint(ids(await soon(other, 5)))
 
 
@@ -201,22 +213,59 @@ async def test_a_large_document_waits_alone_in_a_hand(bench: "Bench") -> None:
     ]
     await drive(door(bench), batch)
     await move_on(bench, await taken_in(bench, *many("many", 18)))
-    room = await WaitingRoom(context(bench)).opened()
+    room = await room_of(bench).opened()
     assert ids(await soon(room, 10)) == ["many-16", "many-17", "large"]
     assert ids(await soon(room, 10)) == ["after"]
 
 
-async def test_a_damaged_job_is_refused_and_stops_nobody(bench: "Bench") -> None:
+async def test_a_damaged_job_is_kept_as_it_is_stored_and_stops_nobody(bench: "Bench") -> None:
     await come(bench, "BUREAU", *many("many", 18))
     await move_on(bench, await taken_in(bench, *many("many", 18)))
     async with bench.ledger.transaction() as tx:
         damage = sa.update(waiting_job).where(waiting_job.c.job_id == "many-16").values(body=b"damaged")
         await tx.connection.execute(damage)
-    room = await WaitingRoom(context(bench)).opened()
+    room = await room_of(bench).opened()
     taken = await soon(room, 10)
-    assert [one.body == b"" for one in taken] == [True, False]
+    assert ids(taken) == ["many-17"]
     told = await drive(receive(bench), taken)
-    assert {message.routing_key.split(".")[0] for message in told} == {"outcome", Step.AUTHORISE}
+    assert {message.routing_key.split(".")[0] for message in told} == {Step.AUTHORISE}
+    [kept] = await in_quarantine(bench)
+    assert (kept.code, kept.step, kept.job_id, kept.body) == ("vault.damaged", Step.RECEIVE, "many-16", b"damaged")
+    assert await still_waiting(bench, "many-16") == set()
+
+
+async def test_a_job_that_kills_its_process_each_time_takes_no_other_with_it_into_quarantine(bench: "Bench") -> None:
+    """Processes die with what they have in hand; the third of the line is what they die of."""
+    names = many("many", 20)
+    await come(bench, "BUREAU", *names)
+    await move_on(bench, await taken_in(bench, *names))
+    hands: list[list[str]] = []
+    room = await room_of(bench).opened()
+    while await still_waiting(bench, *names):
+        taken = await soon(room, 10)
+        hands.append(ids(taken))
+        if names[18] in hands[-1]:
+            bench.now += IN_HAND
+            room = await room_of(bench).opened()
+        else:
+            await room.ack(taken)
+    assert hands[:2] == [names[16:20]] * 2
+    assert hands[2:] == [[names[16]], [names[17]], [names[18]], [names[18]], [names[19]]]
+    assert sum(names[18] in hand for hand in hands) == DELIVERY_LIMIT
+    [kept] = await in_quarantine(bench)
+    assert (kept.code, kept.step, kept.job_id) == ("delivery.limit", Step.RECEIVE, names[18])
+    assert json.loads(kept.body)["job_id"] == names[18]
+
+
+async def test_what_was_given_back_in_order_was_in_nobodys_hands(bench: "Bench") -> None:
+    names = many("many", 20)
+    await come(bench, "BUREAU", *names)
+    await move_on(bench, await taken_in(bench, *names))
+    for _ in range(DELIVERY_LIMIT + 1):
+        room = await room_of(bench).opened()
+        assert ids(await soon(room, 10)) == names[16:]
+        await room.close()
+    assert await in_quarantine(bench) == []
 
 
 async def test_a_batch_that_is_handled_again_keeps_its_order(bench: "Bench") -> None:
@@ -232,7 +281,7 @@ async def test_a_batch_that_is_handled_again_keeps_its_order(bench: "Bench") -> 
     names = many("many", 20)
     batch = jobs_of("BUREAU", *names)
     with pytest.raises(DependencyDownError):
-        await drive(Admit(context(bench), Failing(), WaitingRoom(context(bench))), batch)
+        await drive(Admit(context(bench), Failing(), room_of(bench)), batch)
     assert await still_waiting(bench, *names) == set()
     await drive(door(bench), batch)
     gone = await taken_in(bench, *names)
