@@ -21,7 +21,7 @@ run: $(READY) ## lodge the example batch through the sandbox agencies, and show 
 	@$(BIN)/lodge example
 
 test: $(READY) ## all tests; ARGS="-k gateway" passes arguments to pytest, PROCESSES=0 keeps them in one process
-	@$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 chaos: $(READY) ## break everything that can break, and judge (docs/chaos.md); ARGS="--list", "--only NAME --seed N"
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -56,6 +56,7 @@ class Servers:
             server.stop()
 
 
+_LONGEST_FIRST = ("acceptance", "chaos", "flow", "model", "contract", "integration")
 _RUN = pytest.StashKey[Servers]()
 
 
@@ -64,6 +65,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", default=None) and not hasattr(config, "workerinput"):
         # The processes of pytest-xdist inherit the environment, and so share one server of each kind.
         os.environ.update({variable: config.stash[_RUN].url(variable) for variable in (AMQP, DATABASE)})
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders whose tests take longest go first, in the order of chance: one of them that began last would be
+    waited for alone.
+    """
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    folders = item.path.relative_to(Path(__file__).parent).parts
+    return min((_LONGEST_FIRST.index(one) for one in folders if one in _LONGEST_FIRST), default=len(_LONGEST_FIRST))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

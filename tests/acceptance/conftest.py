@@ -12,7 +12,7 @@ import pytest
 from pipeline.broker.topology import Topology
 from tests.acceptance.havoc import Crew, seeded
 from tests.conftest import delete_topology
-from tests.services.pipeline_processes import Servers, Site
+from tests.services.pipeline_processes import ForkedSite, Servers, Site
 from tests.services.postgres import PrivatePostgres
 from tests.services.rabbitmq import PrivateRabbit
 
@@ -56,7 +56,7 @@ def open_crew(
     sites: list[Site] = []
 
     def start(agency_timeout: float, **settings: str) -> Crew:
-        site = Site(tmp_path, servers, agency_timeout=agency_timeout)
+        site = ForkedSite(tmp_path, servers, agency_timeout=agency_timeout)
         site.set(**settings)
         sites.append(site)
         site.start_sandbox()

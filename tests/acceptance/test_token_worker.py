@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.broker.topology import Topology
 from tests.acceptance.token_load import Load, Run
-from tests.services.pipeline_processes import Servers, Site, until
+from tests.services.pipeline_processes import ForkedSite, Servers, Site, until
 
 StartRun = Callable[[Load], Run]
 
@@ -18,7 +18,7 @@ def start_run(tmp_path: Path, amqp_url: str, database_url: str, topology: Topolo
 
     def start(load: Load) -> Run:
         servers = Servers(amqp_url, database_url, topology.namespace)
-        site = Site(tmp_path, servers)
+        site = ForkedSite(tmp_path, servers)
         sites.append(site)
         run = Run(site, servers, load)
         run.start()

@@ -5,9 +5,8 @@ from functools import partial
 from itertools import count
 
 from tests.chaos.batches import PLAIN, TROUBLED
-from tests.chaos.crashing import Point
+from tests.chaos.crashing import Harness, Point
 from tests.chaos.ground import PATIENCE
-from tests.chaos.nursery import Harness
 from tests.chaos.scenario import Field, Scenario
 from tests.services.pipeline_processes import WORKERS, until
 

@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -52,6 +53,23 @@ class Point(StrEnum):
     ACK_BEFORE = "ack.before"
     ACK_AFTER = "ack.after"
     """The acknowledgement was handed to the socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Harness:
+    """How a process differs from an ordinary one, put on before its command runs: it dies at the nth pass of a point,
+    and goes by a clock in a file.
+    """
+
+    point: Point | None = None
+    nth: int = 1
+    clock: Path | None = None
+
+    def __call__(self) -> None:
+        if self.clock is not None:
+            shift_clock(self.clock)
+        if self.point is not None:
+            arm(self.point, self.nth)
 
 
 class Crash:

@@ -6,9 +6,8 @@ from uuid import uuid4
 
 from pipeline.broker.messages import step_message
 from tests.chaos.batches import PLAIN, TROUBLED
-from tests.chaos.crashing import Point
+from tests.chaos.crashing import Harness, Point
 from tests.chaos.ground import Ground
-from tests.chaos.nursery import Harness
 from tests.chaos.scenario import Field, Scenario
 from tests.services.pipeline_processes import WORKERS, until
 

@@ -17,8 +17,9 @@ from pipeline.broker.topology import Topology
 from tests.acceptance.havoc import Batch
 from tests.chaos.batches import Marked
 from tests.chaos.checker import Evidence, Expected, Kept, Line, Row, judge
-from tests.chaos.nursery import Harness, Nursling
-from tests.services.pipeline_processes import WORKERS, Servers, Site, until
+from tests.chaos.crashing import Harness
+from tests.services.nursery import Nursling
+from tests.services.pipeline_processes import WORKERS, ForkedSite, Servers, until
 from tests.services.processes import Service
 
 PATIENCE = 180.0
@@ -27,7 +28,7 @@ _ROUNDS = 4
 _BAD_CONFIGURATION = 2
 
 
-class Ground(Site):
+class Ground(ForkedSite):
     """One scenario's processes. `settings` are LODGE_ variables; `clock` is the file that all processes go by;
     `brokers` are the nodes, where there are several.
 

@@ -13,13 +13,14 @@ from pipeline.protocol.key_files import read_credentials
 from pipeline.protocol.keystore import select
 from pipeline.sandbox import book
 from pipeline.sandbox.commits import Commits
-from pipeline.sandbox.home import Home, open_home
+from pipeline.sandbox.home import Home
 from pipeline.sandbox.sbr2 import Sbr2Gateways
 from pipeline.sandbox.sbr2_book import Sbr2Book
 from pipeline.sandbox.sts import TokenService
-from tests.doubles.sbr2_client import Sbr2Client, now, token_of
+from tests.doubles.sbr2_client import Sbr2Client, token_of
 from tests.oracles.java_verifiers import As4, Jdk, Wss4j
 from tests.services.processes import ServiceError
+from tests.services.sandbox_home import new_home
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +55,7 @@ def as4_stack() -> Iterator[As4]:
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return open_home(tmp_path_factory.mktemp("sbr2") / "home", now())
+    return new_home(tmp_path_factory.mktemp("sbr2") / "home")
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,12 @@ from pipeline.protocol.key_files import read_credentials
 from pipeline.protocol.keystore import select
 from pipeline.protocol.namespaces import Ns
 from pipeline.protocol.wstrust import SecurityToken
-from pipeline.sandbox.home import APPLIES_TO, Home, open_home
+from pipeline.sandbox.home import APPLIES_TO, Home
 from pipeline.sandbox.sts import STS_PATH, TokenService
 from pipeline.sandbox.sts_script import Variant
 from tests.oracles.java_verifiers import Wss4j
 from tests.oracles.python_verifiers import RSA_SHA256, by_signxml, opened, proof_key_of
+from tests.services.sandbox_home import new_home
 
 CLAIM = "http://vanguard.ebusiness.gov.au/2008/06/identity/claims/"
 
@@ -28,8 +29,8 @@ def now() -> datetime:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, now: datetime) -> Home:
-    return open_home(tmp_path_factory.mktemp("opened") / "home", now)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return new_home(tmp_path_factory.mktemp("opened") / "home")
 
 
 def token_of(home: Home, now: datetime, variant: Variant = Variant.RECORDED, size: int = 64) -> SecurityToken:

@@ -27,13 +27,13 @@ from pipeline.protocol.synthetic_keystore import write
 from pipeline.protocol.wsse import AssertionReference, identity_token
 from pipeline.protocol.wstrust import TokenRequest
 from pipeline.protocol.xml import XmlError, parse
-from pipeline.sandbox.home import Home, open_home
 from pipeline.sandbox.sts import STS_PATH, TokenService
 from tests.doubles import sts_replies
 from tests.doubles.asic import NAMESPACE, PAYLOAD, make_assertion, make_channel, make_lodgment
 from tests.doubles.documents import prepared_by
 from tests.doubles.parser_attacks import BROKEN, OVERSIZED, TELLTALE, Attack, declared
 from tests.doubles.synthetic_credentials import credential
+from tests.services.sandbox_home import new_home
 
 PASSWORD = "Synthetic-1"
 REFERENCE = "0199aabb-ccdd-7eef-8123-456789abcdef"
@@ -161,7 +161,7 @@ def test_xinclude_and_stylesheets_are_never_followed(name: str, tmp_path: Path, 
 
 
 def test_the_sandbox_refuses_the_same_documents(tmp_path: Path, listener: socket.socket) -> None:
-    home: Home = open_home(tmp_path / "home", datetime.now(UTC))
+    home = new_home(tmp_path / "home")
     service = TokenService(home)
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
     attacks = {**declared(str(home.keystore_password_file), address), **OVERSIZED, **BROKEN}

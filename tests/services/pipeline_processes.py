@@ -12,17 +12,17 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from pipeline.ledger import migrate
-from pipeline.sandbox.home import open_home
 from pipeline.sandbox.sts import STS_PATH
+from tests.services import nursery
 from tests.services.master_key import write_master_key
 from tests.services.processes import Service, free_port
+from tests.services.sandbox_home import new_home
 
 LODGE = str(Path(sys.executable).parent / "lodge")
 WORKERS = ("intake", "token", "signer", "transport", "outcome", "scheduler")
@@ -46,7 +46,7 @@ class Site:
     def __init__(self, folder: Path, servers: Servers | None = None, *, agency_timeout: float = 4) -> None:
         self.folder = folder
         self._servers = servers
-        self._home = open_home(folder / "sandbox", datetime.now(UTC))
+        self._home = new_home(folder / "sandbox")
         self._port = free_port()
         self.url = f"https://localhost:{self._port}"
         self._settings = folder / "lodge.toml"
@@ -187,6 +187,19 @@ class Site:
         # The sandbox's log tells of clients that were killed while it answered.
         logs = [log for log in sorted(self.folder.glob("*.log")) if "sandbox" not in log.name]
         return ended + [f"{log.name}: {line}" for log in logs for line in _odd_lines(log)]
+
+
+class ForkedSite(Site):
+    """A site whose processes are forked from one that has loaded the program: for tests, where starts are the most of
+    the work.
+    """
+
+    def run_command(self, *arguments: str) -> None:
+        left = nursery.run_command(arguments, self.folder, self.environment)
+        assert left.code == 0, left.err.decode()
+
+    def _process(self, name: str, arguments: Sequence[str], log: Path, ready: Callable[[], bool]) -> Service:
+        return nursery.Nursling(name, arguments, log, ready, dict(self.environment))
 
 
 def _odd_lines(log: Path) -> list[str]:

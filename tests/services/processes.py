@@ -20,6 +20,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _runs(pid: int) -> bool:
+    """Whether there is such a process, and not only its exit code that nobody has asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def _children(pid: int) -> list[int]:
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -73,10 +81,18 @@ class Service:
                 raise ServiceError(f"{self._name} did not come up; its log ends:\n{self._log.read_text()[-3000:]}")
             time.sleep(0.1)
 
+    @property
+    def launched(self) -> bool:
+        return self._process is not None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self._name} was not started"
+        return self._process.pid
+
     def tell(self, number: signal.Signals) -> None:
         """Send a signal to the process and its group."""
-        assert self._process is not None, f"{self._name} was not started"
-        os.killpg(self._process.pid, number)
+        os.killpg(self.pid, number)
 
     def left(self, within: float = 0) -> int | None:
         """The exit code of a process that ends by then, or None."""
@@ -87,33 +103,37 @@ class Service:
 
     def peak_memory(self) -> int:
         """Bytes that the living process has had in memory at its most (proc(5), VmHWM)."""
-        assert self._process is not None, f"{self._name} was not started"
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
         return int(line.split()[1]) * 1024
 
     def forget_peak_memory(self) -> None:
         """Set the peak back to what is in memory now (proc(5), clear_refs)."""
-        assert self._process is not None, f"{self._name} was not started"
-        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     def kill(self) -> None:
         """SIGKILL to the process and to everything it started: no goodbye to anybody."""
-        self._end(signal.SIGKILL, 30)
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        self._end(how, 20)
-        self.kill()
-
-    def _end(self, how: signal.Signals, timeout: float) -> None:
-        if self._process is None:
+        if not self.launched:
             return
-        # PostgreSQL puts its children in sessions of their own, where a signal to the group does not reach them.
-        children = _children(self._process.pid) if how is signal.SIGKILL else []
+        children: list[int] = []
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, how)
+            # PostgreSQL puts its children in sessions of their own, where a signal to the group does not reach them.
+            # Stopped, it starts no other ones meanwhile.
+            os.kill(self.pid, signal.SIGSTOP)
+            children = _children(self.pid)
+            self.tell(signal.SIGKILL)
         for child in children:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child, how)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout)
+                os.kill(child, signal.SIGKILL)
+        self.left(within=30)
+        # Until the last of them is gone, its shared memory is in use, and the next server refuses to start.
+        deadline = time.monotonic() + 30
+        while any(_runs(child) for child in children) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.launched:
+            with contextlib.suppress(ProcessLookupError):
+                self.tell(how)
+            self.left(within=20)
+            self.kill()

@@ -2,9 +2,6 @@
 
 import json
 import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.services.processes import Service, free_port
-
-ROOT = Path(__file__).resolve().parents[3]
-LODGE = (sys.executable, "-c", "from pipeline.interfaces.cli import main; main()")
+from tests.services.nursery import Nursling, run_command
+from tests.services.processes import free_port
+from tests.services.sandbox_home import new_home
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +40,11 @@ class Lodge:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LODGE_")}
-        self.environment = {**inherited, "PYTHONPATH": str(ROOT), **environment}
+        self.environment = {**inherited, **environment}
 
     def __call__(self, *arguments: str, stdin: bytes = b"", **settings: str) -> Left:
-        done = subprocess.run(
-            [*LODGE, *arguments],
-            cwd=self.folder,
-            env={**self.environment, **settings},
-            input=stdin,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        left = Left(done.returncode, done.stdout.decode(), done.stderr.decode())
+        done = run_command(arguments, self.folder, {**self.environment, **settings}, stdin)
+        left = Left(done.code, done.out.decode(), done.err.decode())
         assert "Traceback" not in left.err
         return left
 
@@ -67,9 +55,10 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     home = tmp_path_factory.mktemp("sandbox_home")
     port = free_port()
     log = home / "sandbox.log"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LODGE_HOME": str(home)}
-    command = (*LODGE, "sandbox", "serve", "--port", str(port))
-    service = Service("sandbox", command, log, lambda: bool(re.search("sandbox.started", log.read_text())), environment)
+    new_home(home / "sandbox")
+    command = ("sandbox", "serve", "--port", str(port))
+    environment = {**os.environ, "LODGE_HOME": str(home)}
+    service = Nursling("sandbox", command, log, lambda: "sandbox.started" in log.read_text(), environment)
     service.start()
     yield Sandbox(home / "sandbox", f"https://localhost:{port}")
     service.stop()

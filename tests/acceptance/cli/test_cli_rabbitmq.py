@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.broker.topology import Topology
-from tests.acceptance.cli.conftest import LODGE, Lodge
+from tests.acceptance.cli.conftest import Lodge
 from tests.doubles.jobs import document, job
-from tests.services.processes import Service
+from tests.services.nursery import Nursling
 
 
 @pytest.fixture
@@ -21,14 +21,11 @@ def producer(lodge: Lodge, amqp_url: str, topology: Topology) -> Lodge:
 
 
 @pytest.fixture
-def workers(producer: Lodge, tmp_path: Path) -> Iterator[Service]:
+def workers(producer: Lodge, tmp_path: Path) -> Iterator[Nursling]:
     """All six workers in one process."""
     log = tmp_path / "run.log"
-    command = (*LODGE, "run")
     environment = {**producer.environment, "LODGE_HOME": str(tmp_path / "var")}
-    service = Service(
-        "lodge run", command, log, lambda: bool(re.search("worker.started", log.read_text())), environment
-    )
+    service = Nursling("lodge run", ["run"], log, lambda: "worker.started" in log.read_text(), environment)
     service.start()
     yield service
     service.stop()

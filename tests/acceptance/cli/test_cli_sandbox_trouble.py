@@ -3,7 +3,6 @@
 import os
 import re
 import ssl
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -15,9 +14,10 @@ from lxml import etree
 
 from pipeline.protocol.key_files import read_credentials
 from pipeline.protocol.keystore import select
-from pipeline.sandbox.home import Home, open_home
-from tests.acceptance.cli.conftest import LODGE
+from pipeline.sandbox.home import Home
 from tests.doubles.sandbox_messages import rsa_key, sign, token_request
+from tests.services.nursery import Nursling
+from tests.services.sandbox_home import new_home
 
 
 def _ask(url: str, home: Home, tls: ssl.SSLContext) -> tuple[int, bytes, float]:
@@ -38,23 +38,20 @@ def _ask(url: str, home: Home, tls: ssl.SSLContext) -> tuple[int, bytes, float]:
 
 
 def test_serves_a_token_service_that_is_slow_and_fails_by_chance_in_the_shape_it_is_told(tmp_path: Path) -> None:
-    home = open_home(tmp_path / "sandbox", datetime.now(UTC))
+    home = new_home(tmp_path / "sandbox")
+    log = tmp_path / "sandbox.log"
     options = "--port 0 --sts-latency 0.3 --sts-fault-rate 0.5 --sts-seed 7 --sts-event E2192 --sts-shape subcode"
-    serving = subprocess.Popen(
-        [*LODGE, "sandbox", "serve", *options.split(), "--sts-variant", "sparse"],
-        env={**os.environ, "LODGE_HOME": str(tmp_path), "LODGE_LOG_FORMAT": "json"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = ["sandbox", "serve", *options.split(), "--sts-variant", "sparse"]
+    environment = {**os.environ, "LODGE_HOME": str(tmp_path), "LODGE_LOG_FORMAT": "json"}
+    serving = Nursling("sandbox", command, log, lambda: "sandbox.started" in log.read_text(), environment)
     try:
-        assert serving.stderr is not None
-        url = re.search(r'"sts_url": "([^"]+)"', next(line for line in serving.stderr if "sandbox.started" in line))
+        serving.start()
+        url = re.search(r'"sts_url": "([^"]+)"', log.read_text())
         assert url is not None
         tls = ssl.create_default_context(cafile=str(home.ca_file))
         answers = [_ask(url[1], home, tls) for _ in range(12)]
     finally:
-        serving.terminate()
-        serving.communicate(timeout=30)
+        serving.stop()
     assert min(took for _, _, took in answers) >= 0.3
     statuses = Counter(status for status, _, _ in answers)
     assert set(statuses) == {200, 500}

@@ -8,7 +8,7 @@ import shutil
 import stat
 import subprocess
 import zipfile
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,6 @@ from pipeline.broker.port import Exchange, Outgoing
 from pipeline.ledger import lodgments, software_ids
 from pipeline.lodgment.states import FINAL, Step
 from pipeline.profiles import payroll_product
-from pipeline.sandbox.home import open_home
 from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
 from tests.doubles.command import Lodge
@@ -26,6 +25,7 @@ from tests.doubles.evidence_keys import KINDS, certificate_of, key_file, key_of,
 from tests.doubles.jobs import job
 from tests.doubles.pay_jobs import pay_job
 from tests.doubles.registered_ids import registered
+from tests.services.sandbox_home import new_home
 from workers.process import Worker, run
 
 JOBS = {
@@ -47,7 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def _lodge_all(folder: Path) -> None:
-    async with Sandbox(open_home(folder / "sandbox", datetime.now(UTC))) as sandbox:
+    async with Sandbox(new_home(folder / "sandbox")) as sandbox:
         settings = Settings(home=folder, sandbox_url=sandbox.url, stuck_after=timedelta(seconds=20))
         async with opened(settings) as parts:
             async with parts.ledger.transaction() as tx:

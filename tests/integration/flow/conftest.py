@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,13 +22,13 @@ from pipeline.lodgment.lodgment import Lodgment
 from pipeline.lodgment.outcome import MessageEvent
 from pipeline.lodgment.states import State, Step
 from pipeline.profiles import payroll_product
-from pipeline.sandbox.home import open_home
 from pipeline.sandbox.server import Sandbox
 from pipeline.settings import Settings
 from tests.doubles.pay_jobs import SOFTWARE_ID
 from tests.doubles.registered_ids import registered
 from tests.doubles.stp import ABN
 from tests.services.master_key import write_master_key
+from tests.services.sandbox_home import new_home
 from workers.process import Worker, run
 
 PATIENCE = 60.0
@@ -108,17 +108,10 @@ class Pipeline:
         return {line["reference"]: line for line in lines}
 
 
-@pytest.fixture(scope="session")
-def sandbox_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keys and credentials, made once: they cost seconds."""
-    return open_home(tmp_path_factory.mktemp("sandbox") / "home", datetime.now(UTC)).path
-
-
 @pytest.fixture(params=["embedded", "server"])
-async def pipeline(request: FixtureRequest, tmp_path: Path, sandbox_home: Path) -> AsyncIterator[Pipeline]:
+async def pipeline(request: FixtureRequest, tmp_path: Path) -> AsyncIterator[Pipeline]:
     """The pipeline on SQLite and the broker in memory, and on PostgreSQL and RabbitMQ; not running yet."""
-    shutil.copytree(sandbox_home, tmp_path / "sandbox")
-    async with Sandbox(open_home(tmp_path / "sandbox", datetime.now(UTC))) as sandbox:
+    async with Sandbox(new_home(tmp_path / "sandbox")) as sandbox:
         settings = Settings(home=tmp_path, sandbox_url=sandbox.url, stuck_after=timedelta(seconds=20))
         if request.param == "server":
             settings = settings.model_copy(update=_server(request, tmp_path))

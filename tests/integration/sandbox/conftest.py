@@ -1,22 +1,22 @@
 """A sandbox on a free port, and a naive client to talk to it."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 import pytest
 
 from pipeline.protocol.credential import Credential
 from pipeline.protocol.keystore import read_keystore
 from pipeline.sandbox.asic_messages import SERVICES, Service
-from pipeline.sandbox.home import Home, Standing, open_home
+from pipeline.sandbox.home import Home, Standing
 from pipeline.sandbox.server import Sandbox
 from tests.doubles.sandbox_client import SandboxClient
 from tests.doubles.sandbox_messages import Token
+from tests.services.sandbox_home import new_home
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return open_home(tmp_path_factory.mktemp("sandbox") / "home", datetime.now(UTC))
+    return new_home(tmp_path_factory.mktemp("sandbox") / "home")
 
 
 @pytest.fixture(scope="session")
