@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -27,6 +28,12 @@ def test_help_loads_neither_database_nor_broker_nor_xml() -> None:
     code = "import sys, pipeline.interfaces.cli as c; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"sqlalchemy", "kombu", "pika", "aiohttp", "lxml.etree", "cryptography"} & set(loaded)
+
+
+def test_says_which_release_it_is(lodge: Lodge) -> None:
+    left = lodge("--version")
+    assert left.code == 0
+    assert left.out.startswith(f"lodge {version('lodgment-pipeline')} (Python ")
 
 
 @pytest.mark.parametrize(

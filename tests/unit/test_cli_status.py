@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from pipeline.interfaces.cli.breakers import Standing as BreakerStanding
+from pipeline.interfaces.cli.overview import Overview
 from pipeline.interfaces.cli.screen import shown, span
-from pipeline.interfaces.cli.status import Overview, rendered
+from pipeline.interfaces.cli.status import rendered
 from pipeline.ledger.backlog import Overdue, WaitingFor
 from pipeline.ledger.holds import Standing
 from pipeline.ledger.reports import StateCount

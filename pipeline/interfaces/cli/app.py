@@ -3,6 +3,7 @@
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
@@ -74,9 +75,19 @@ def build() -> typer.Typer:
     return app
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        python = ".".join(map(str, sys.version_info[:3]))
+        sys.stdout.write(f"lodge {version('lodgment-pipeline')} (Python {python})\n")
+        raise typer.Exit
+
+
 def _lodge(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error, and every log event.")
+    ] = False,
+    version_: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which release this is, and end.")
     ] = False,
 ) -> None:
     """Lodge documents with Australian government agencies, and look after what was lodged.
