@@ -11,7 +11,7 @@ from enum import Enum
 from stdnum.au import abn as abn_rules
 from stdnum.au import tfn as tfn_rules
 
-from pipeline.channels.stp_documents import NO_TFN
+from pipeline.channels.stp_fields import NO_TFN
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _AMOUNT = re.compile(r"(?P<whole>-?[0-9]{1,11})(?:\.(?P<cents>[0-9]{1,2}))?", re.ASCII)

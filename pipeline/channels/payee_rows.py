@@ -8,7 +8,7 @@ from functools import cache
 
 from pipeline.channels.payee_columns import STREAMS, TOTALS, Column, payee_columns, payer_columns, total_columns
 from pipeline.channels.payee_forms import CellError
-from pipeline.channels.stp_documents import OLDEST
+from pipeline.channels.stp_fields import OLDEST
 from pipeline.channels.stp_writing import cents
 
 USUAL_BRANCH = "001"

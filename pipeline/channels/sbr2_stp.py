@@ -12,7 +12,8 @@ from io import BytesIO
 from pipeline.channels.contract import Document, Envelope, Prepared, Reply, SealOrder, Sent, TokenSubject
 from pipeline.channels.sbr2_profile import SERVICE, UPDATE, Sbr2Profile
 from pipeline.channels.sbr2_replies import Asked, read_reply
-from pipeline.channels.stp_documents import Payer, StpError, read_pay_event
+from pipeline.channels.stp_documents import StpError, read_pay_event
+from pipeline.channels.stp_fields import Payer
 from pipeline.lodgment.decisions import RetryPolicy
 from pipeline.lodgment.errors import ConfigurationError, RefusedError
 from pipeline.lodgment.failures import Failure

@@ -11,7 +11,7 @@ from functools import cache
 
 from pipeline.channels.payee_columns import TOTALS, payee_columns, payer_columns
 from pipeline.channels.payee_forms import Form
-from pipeline.channels.stp_documents import CHILD, NAMESPACES, PARENT, PAY_EVENT, PAYEE
+from pipeline.channels.stp_fields import CHILD, NAMESPACES, PARENT, PAY_EVENT, PAYEE
 from pipeline.protocol.xml import escape_text
 
 _STEP = re.compile(r"(?P<name>\w+)(?:\[(?:(?P<child>\w+)=(?P<code>\w+)|[0-9]+)\])?")

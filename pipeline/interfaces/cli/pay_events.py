@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline.channels.sbr2_profile import SERVICE, SUBMIT
 from pipeline.channels.sbr2_stp import NAME
-from pipeline.channels.stp_documents import PARENT, Payer, StpError, payer_of, split_by_payer
+from pipeline.channels.stp_documents import StpError, payer_of, split_by_payer
+from pipeline.channels.stp_fields import PARENT, Payer
 from pipeline.interfaces.cli.payloads import Spool, by_file, require_regular
 from pipeline.interfaces.cli.session import now
 from pipeline.protocol.record_delimiter import Record, RecordError, is_record_delimited, records

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.channels.stp_documents import FAULTS_TOLD, PayEvent, StpError, read_pay_event, split_by_payer
+from pipeline.channels.stp_documents import PayEvent, StpError, read_pay_event, split_by_payer
+from pipeline.channels.stp_fields import FAULTS_TOLD
 from tests.doubles.stp import ABN, child, delimiter, parent, pay_event
 
 NOW = datetime(2026, 11, 23, 3, 30, tzinfo=UTC)
