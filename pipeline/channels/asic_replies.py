@@ -9,7 +9,7 @@ from lxml import etree
 
 from pipeline.channels.asic_faults import default_rule, known_rule
 from pipeline.channels.asic_header import AEST, ReplyHeader, find_header, read_header
-from pipeline.channels.faults import available_after, turned_away
+from pipeline.channels.faults import TURNED_AWAY, available_after, turned_away
 from pipeline.channels.foreign_text import plain
 from pipeline.lodgment.failures import Blast, Failure, FailureClass, Party
 from pipeline.lodgment.outcome import MessageEvent, Outcome, Result, Severity
@@ -130,13 +130,13 @@ def _by_status(status: int) -> Failure | None:
     """What an HTTP status says where no readable reply does; None where it says nothing about why.
 
     502 and 504 come from a gateway that had taken the request and lost the answer: ASIC may have processed it, so they
-    are unknown like any other lost answer. 503 and 429 refuse before processing; so does what says 401 or
-    403, which is not ASIC itself: whom ASIC does not accept, it tells in a reply (WIG 5.2).
+    are unknown like any other lost answer. 503 and 429 refuse before processing; so does what says 401,
+    403, 404 or 405, which is not ASIC itself: whom or what ASIC does not accept, it tells in a reply (WIG 5.2).
     """
     code = f"http.{status}"
     match status:
-        case 401 | 403:
-            return turned_away(code)
+        case _ if status in TURNED_AWAY:
+            return turned_away(status)
         case 429 | 503 | 302 | 303 | 307:
             advice = "ASIC's gateway takes nothing now. Nothing to do: it is sent again by itself."
             return Failure(FailureClass.UNAVAILABLE, code, "", advice, Party.NOBODY, Blast.CHANNEL)

@@ -39,17 +39,25 @@ class FaultRule:
         )
 
 
-def turned_away(code: str) -> Failure:
-    """HTTP 401 or 403 and nothing that can be read: something before the agency did not let the request in.
+TURNED_AWAY = frozenset({401, 403, 404, 405})
+"""HTTP statuses of whatever stands before an agency, where nothing that can be read comes with them."""
 
-    A firewall's rule may have met this document or this employer alone, an allow-list meets everybody; one answer does
-    not say which. So it waits and is tried again by itself, and only many employers' answers close the door.
+
+def turned_away(status: int) -> Failure:
+    """One of `TURNED_AWAY`: the agency was not reached.
+
+    A firewall's rule may have met this document or this employer alone, and an address may be wrong for one action; an
+    allow-list, or a page in a gateway's place, meets everybody. One answer does not say which. So it waits and is tried
+    again by itself, and only many employers' answers close the door.
     """
     advice = (
         "Something before the agency did not let the request in: nothing was processed. It is sent again by itself. If"
         " only a few meet this, ask the agency for the firewall's rule; if all do, check address, proxy and allow-list."
+        if status in {401, 403}
+        else "Nothing takes messages at this address now: nothing was processed. It is sent again by itself. If it"
+        " lasts, check the agency's address in the settings, and the path of this action."
     )
-    return Failure(FailureClass.UNAVAILABLE, code, "", advice, Party.OPERATOR, Blast.EMPLOYER)
+    return Failure(FailureClass.UNAVAILABLE, f"http.{status}", "", advice, Party.OPERATOR, Blast.EMPLOYER)
 
 
 def available_after(detail: etree._Element | None, local: tzinfo) -> datetime | None:

@@ -32,6 +32,13 @@ _TURNED_AWAY = OwnReason(
     Party.OPERATOR,
 )
 
+_NOBODY_THERE = OwnReason(
+    "Nothing takes messages at the address: a gateway that is being set up, a page in its place, or a wrong address.",
+    "Nothing at once: it is tried again by itself. If it lasts, compare the address, and the action's path, with the"
+    " agency's guide.",
+    Party.OPERATOR,
+)
+
 REASONS: Mapping[str, OwnReason] = {
     "breaker.open": OwnReason(
         "Not sent: the agency is down, or a person has stopped what goes there; the text says which door and why.",
@@ -53,6 +60,8 @@ REASONS: Mapping[str, OwnReason] = {
     ),
     "http.401": _TURNED_AWAY,
     "http.403": _TURNED_AWAY,
+    "http.404": _NOBODY_THERE,
+    "http.405": _NOBODY_THERE,
     "http.*": OwnReason(
         "The agency's gateway, or something before it, answered with this HTTP status and nothing that can be read.",
         "5xx and 429 mend themselves. Any other: compare addresses and log-in with the settings, then release.",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.channels.faults import turned_away
+from pipeline.channels.faults import TURNED_AWAY, turned_away
 from pipeline.channels.foreign_text import plain
 from pipeline.channels.sbr2_faults import AGENCY_RULES, DUPLICATE, UNKNOWN_ERROR, is_permission, rule_for
 from pipeline.channels.sbr2_profile import Sbr2Profile
@@ -200,15 +200,15 @@ def _of_fault(fault: Fault | None, status: int) -> Failure:
 
 def _by_status(status: int) -> Failure | None:
     """What an HTTP status says where no readable reply does. 503 and 429 refuse before anything is processed, and so
-    does what says 401 or 403 in the gateway's place; 500, 502 and 504 may have come after.
+    does what says 401, 403, 404 or 405 in the gateway's place; 500, 502 and 504 may have come after.
     """
     code = f"http.{status}"
     match status:
         case 429 | 503 | 302 | 303 | 307:
             advice = "The gateway takes nothing now. Nothing to do: it is sent again by itself."
             return Failure(FailureClass.UNAVAILABLE, code, "", advice, Party.NOBODY, Blast.CHANNEL)
-        case 401 | 403:
-            return turned_away(code)
+        case _ if status in TURNED_AWAY:
+            return turned_away(status)
         case 413:
             advice = "The gateway refuses the message as too large: split the event, and lodge its parts as new jobs."
             return Failure(FailureClass.OUR_DOCUMENT, code, "", advice, Party.PRODUCER)

@@ -1,9 +1,11 @@
-"""HTTP 401 and 403 from what stands before an agency: whoever meets it waits, nobody is held, and only many employers
-who meet it close the door for all.
+"""HTTP 401, 403, 404 and 405 from what stands before an agency: whoever meets one waits, nobody is held, and only many
+employers who meet them close the door for all.
 """
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+import pytest
 
 from pipeline.ledger import holds
 from pipeline.lodgment.breaker import BreakerPolicy, BreakerState
@@ -56,9 +58,10 @@ async def test_it_goes_on_by_itself_when_it_is_let_in(bench: "Bench") -> None:
     assert set(street.agency.processed.values()) == {1}
 
 
-async def test_many_employers_who_are_turned_away_close_the_door(bench: "Bench") -> None:
+@pytest.mark.parametrize("status", [403, 404])
+async def test_many_employers_who_are_turned_away_close_the_door(bench: "Bench", status: int) -> None:
     street = Street(bench)
-    street.agency.mood = 403
+    street.agency.mood = status
     asked = await of_each(street, employers(8))
     await street.work()
     late = await of_each(street, employers(20))
@@ -66,7 +69,7 @@ async def test_many_employers_who_are_turned_away_close_the_door(bench: "Bench")
     breaker = await street.breaker()
     assert breaker.state is BreakerState.OPEN
     assert breaker.cause is not None
-    assert (breaker.cause.code, breaker.cause.who) == ("http.403", Party.OPERATOR)
+    assert (breaker.cause.code, breaker.cause.who) == (f"http.{status}", Party.OPERATOR)
     assert sum(street.agency.seen.values()) == len(asked)
     found = await bench.lodgment(late[0])
     assert found.reason is not None

@@ -192,7 +192,8 @@ def test_an_answer_that_is_not_to_be_believed_is_a_reason_to_wait(body: bytes, c
         (400, FailureClass.OUR_DOCUMENT),
         (401, FailureClass.UNAVAILABLE),
         (403, FailureClass.UNAVAILABLE),
-        (404, FailureClass.OUR_DOCUMENT),
+        (404, FailureClass.UNAVAILABLE),
+        (405, FailureClass.UNAVAILABLE),
         (408, FailureClass.UNAVAILABLE),
         (410, FailureClass.OUR_DOCUMENT),
         (418, FailureClass.OUR_DOCUMENT),
@@ -206,7 +207,12 @@ def test_an_answer_that_is_not_to_be_believed_is_a_reason_to_wait(body: bytes, c
 def test_a_page_in_place_of_an_answer_is_judged_by_its_status(status: int, kind: FailureClass, page: bytes) -> None:
     read = failure(page, status)
     assert (read.code, read.kind, read.blast) == (f"http.{status}", kind, Blast.CHANNEL)
-    agency_acts = kind is FailureClass.UNAVAILABLE and status not in {401, 403}  # those are said before the service
+    agency_acts = kind is FailureClass.UNAVAILABLE and status not in {
+        401,
+        403,
+        404,
+        405,
+    }  # those are said before the service
     assert read.who is (Party.AGENCY if agency_acts else Party.OPERATOR)
 
 

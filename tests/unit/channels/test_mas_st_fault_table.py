@@ -170,11 +170,11 @@ def test_a_time_that_is_past_or_absurd_is_not_waited_for(text: str) -> None:
 
 
 PAGES = (b"", b"<html><body>Sorry</body></html>", b'{"error":"down"}', b"\xff\xfe", b"<a><b></a>")
-AGAIN = {401, 403, 408, 429, 500, 502, 503, 504}
+AGAIN = {401, 403, 404, 405, 408, 429, 500, 502, 503, 504}
 
 
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 410, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 408, 410, 429, 500, 502, 503, 504])
 def test_a_page_in_place_of_a_fault_is_tried_again_or_not_by_its_status(status: int, page: bytes) -> None:
     read = failure(page, status=status)
     assert (read.code, tried_again(read), read.blast) == (f"http.{status}", status in AGAIN, Blast.CHANNEL)
