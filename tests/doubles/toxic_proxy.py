@@ -117,10 +117,11 @@ class ToxicProxy:
             await asyncio.sleep(sum(toxic.delay for toxic in toxics))
             strikes = [toxic for toxic in toxics if toxic.harm and toxic.after <= passed + len(chunk)]
             healthy = chunk[: max(0, min(toxic.after for toxic in strikes) - passed)] if strikes else chunk
-            sink.write(healthy)
-            await sink.drain()
+            # Counted first: whoever has received it may ask at once how much has passed.
             passed += len(healthy)
             self.passed[way] += len(healthy)
+            sink.write(healthy)
+            await sink.drain()
             if not chunk or any(toxic.harm is Harm.CLOSE for toxic in strikes):
                 return
             if any(toxic.harm is Harm.RESET for toxic in strikes):
