@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from tests.doubles import sbr2
 from tests.doubles.sts_replies import PROOF_KEY_TEXT, token_reply
 
 _LONG = b"A" * 5000
@@ -48,7 +49,8 @@ CRASHERS: Mapping[str, tuple[bytes, ...]] = {
     "asic-reply": (b"200 application/soap+xml\n" + _HIDDEN,),
     "sbr2-reply": (b"200 application/soap+xml\n" + _HIDDEN,),
     "soap-envelope": (b"\n" + _HIDDEN,),
-    "ebms3": (_HIDDEN,),
+    # The second is the target's own fault: a time to the microsecond is written to the millisecond.
+    "ebms3": (_HIDDEN, sbr2.error("EBMS:0301").replace(b"Z</eb:Timestamp>", b"9999Z</eb:Timestamp>")),
     # Beginnings of declarations that never end were looked for to the end, each of them.
     "sbr-events": (b"<" + _LONG + b"></b>", b"<?xml " * 25_000),
     # `xmlns=""` was taken for a declaration that is lost.
