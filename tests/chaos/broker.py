@@ -39,7 +39,8 @@ def killed(field: Field) -> None:
 def full_of_messages(field: Field) -> None:
     """Half of the jobs are in the hands of a consumer that does nothing, the others ready; killed again half way."""
     rabbit = field.house.rabbit
-    with field.ground(settings={"LODGE_BATCH": "200"}) as ground:
+    # The sandbox is one process, and slow with so many before it: that is no outage of the agency.
+    with field.ground(agency_timeout=30, settings={"LODGE_BATCH": "200"}) as ground:
         ground.start_sandbox()
         ground.push(field.marked.batch(field.size, "many", PLAIN))
         with _in_hand(ground, field.size // 2) as count:
