@@ -64,13 +64,22 @@ def read_entries(
     try:
         root = parse(document, KEYSTORE_LIMIT)
     except XmlError as error:
-        raise KeystoreError("keystore.malformed", f"the keystore cannot be read: {error}") from error
+        raise KeystoreError("keystore.malformed", f"the keystore cannot be read: {_unquoted(error)}") from None
     if root.tag != Ns.KEYSTORE("credentialStore"):
         raise KeystoreError("keystore.malformed", "not an ABR keystore: its root must be credentialStore")
     found = tuple(_entry(element, password, find_key) for element in root.iter(Ns.KEYSTORE("credential")))
     if not found:
         raise KeystoreError("keystore.malformed", "the keystore holds no credential")
     return found
+
+
+def _unquoted(error: XmlError) -> str:
+    """What is wrong, without the names that libxml2 repeats: in a damaged file a line of a key may stand there."""
+    cause = error.__cause__
+    if isinstance(cause, etree.XMLSyntaxError):
+        line, column = cause.position
+        return f"no well-formed XML, line {line}, column {column}"
+    return str(error)
 
 
 def read_keystore(document: bytes, password: str) -> tuple[Credential, ...]:

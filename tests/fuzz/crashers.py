@@ -55,8 +55,10 @@ CRASHERS: Mapping[str, tuple[bytes, ...]] = {
     "sbr-events": (b"<" + _LONG + b"></b>", b"<?xml " * 25_000),
     # `xmlns=""` was taken for a declaration that is lost.
     "splicing": (b'<b:r xmlns:b="urn:b" xmlns:u="urn:u" xmlns=""> xmlns="" </b:r>',),
-    # Without the dashes of its first line, the library takes a key for a part of the name that it quotes.
+    # Without the dashes of its first line, the library takes a key for a part of the name that it quotes; and a `<` in
+    # their place made XML of it, whose first name was quoted.
     "pem": (
+        b"<" + _KEY,
         b"-----BEGIN PRIVATE KEY\n%b\n-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----\n" % (_KEY, _KEY),
     ),
     # Without a header line, a payee's cells were taken for names of columns, and shown.
