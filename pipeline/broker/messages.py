@@ -127,7 +127,10 @@ class OutcomeEvent(_Event):
 
 
 def outcome_event(lodgment: Lodgment, events: Sequence[MessageEvent], now: datetime) -> Outgoing:
-    """The event for the state that `lodgment` is in. Published again, it has the same message id."""
+    """The event for the state that `lodgment` is in. Published again, it has the same message id.
+
+    `at` is when it became final, else `now`: a time that is not after its state was read.
+    """
     reason = lodgment.reason
     event = OutcomeEvent(
         event=lodgment.state,
@@ -143,7 +146,7 @@ def outcome_event(lodgment: Lodgment, events: Sequence[MessageEvent], now: datet
         agency_reference=lodgment.agency_reference,
         document_number=lodgment.document_number,
         events=tuple(_detail(each) for each in events),
-        at=now,
+        at=lodgment.finished_at or now,
     )
     key = outcome_key(lodgment.channel, lodgment.state, lodgment.party_abn)
     return _outgoing(event, key, f"{lodgment.id}:{lodgment.version}")

@@ -1,6 +1,6 @@
 """The audit: who did what by hand, to which lodgment, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -9,9 +9,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from pipeline.ledger.batch import Dialect, encode, insert_batch
+from pipeline.ledger.batch import Dialect, among, encode, insert_batch
 from pipeline.ledger.session import Tx
 from pipeline.ledger.tables import operator_action
+
+RELEASE = "release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,14 @@ async def of(tx: Tx, lodgment_id: UUID) -> list[OperatorAction]:
     return [OperatorAction(row.id, row.at, row.who, row.action, row.lodgment_id, row.reason) for row in rows]
 
 
+async def released_at(tx: Tx, ids: Collection[UUID]) -> dict[UUID, datetime]:
+    """When these lodgments were last released, each by itself."""
+    if not ids:
+        return {}
+    rows = await tx.connection.execute(_released_at(tx.dialect), {"keys": encode(ids)})
+    return {row.lodgment_id: row.at for row in rows}
+
+
 @cache
 def _add(dialect: Dialect) -> sa.Executable:
     return insert_batch(dialect, operator_action, "id")
@@ -58,3 +68,13 @@ def _add(dialect: Dialect) -> sa.Executable:
 def _of() -> sa.Select[Any]:
     lodgment_id = sa.bindparam("lodgment_id", type_=operator_action.c.lodgment_id.type)
     return sa.select(operator_action).where(operator_action.c.lodgment_id == lodgment_id).order_by(operator_action.c.id)
+
+
+@cache
+def _released_at(dialect: Dialect) -> sa.Select[Any]:
+    # The last one of each lodgment comes last and stays.
+    return (
+        sa.select(operator_action.c.lodgment_id, operator_action.c.at)
+        .where(operator_action.c.action == RELEASE, among(dialect, operator_action.c.lodgment_id))
+        .order_by(operator_action.c.id)
+    )

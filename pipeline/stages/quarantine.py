@@ -70,6 +70,7 @@ class Quarantine:
             item.lodgment_id: Reason(item.code, item.reason, Party.OPERATOR) for item in items if item.lodgment_id
         }
         unread = {item.lodgment_id for item in items if item.step == Step.RECORD}
+        now = self._context.clock()
         rows = await lodgments.load(tx, [lodgment_id for lodgment_id in reasons if lodgment_id is not None])
         moves: list[tuple[Lodgment, Lodgment]] = [
             (row, row.moved(State.HELD, reason=reasons[row.id]))
@@ -78,7 +79,14 @@ class Quarantine:
             if row.state in NEXT_STEP or (row.state is State.SENDING and row.id in unread)
         ]
         won = await lodgments.move(tx, moves)
-        return [outcome_event(after, (), self._context.clock()) for _, after in moves if after.id in won]
+        told = [after for _, after in moves if after.id in won]
+        # Held when their message was here before; that telling may not have left.
+        told += [row for row in rows.values() if row.state is State.HELD and _is_why(row, reasons[row.id])]
+        return [outcome_event(row, (), now) for row in told]
+
+
+def _is_why(row: Lodgment, reason: Reason) -> bool:
+    return row.reason is not None and row.reason.code == reason.code
 
 
 def _identity(step: str, code: str, delivery: Delivery) -> str:

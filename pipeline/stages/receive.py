@@ -187,6 +187,7 @@ class Receive:
 
     async def _store(self, taken: dict[str, _Taken], refused: list[_Refused]) -> list[Outgoing]:
         """All of the batch in one transaction: a payload is stored only with its row, a row only with its payload."""
+        asked_at = self._now()
         async with self._context.ledger.transaction() as tx:
             known = await lodgments.known_jobs(tx, list(taken))
             unknown = [one for job_id, one in taken.items() if job_id not in known]
@@ -209,7 +210,7 @@ class Receive:
             ]
             await quarantine.add(tx, [self._kept(bad) for bad in refused])
             publications = self._onward([one.lodgment for one in new])
-            publications += await self._answers_again(tx, again)
+            publications += await self._answers_again(tx, again, asked_at)
         publications += [refusal_event(b.error.job_id, b.error.code, b.error.problems, self._now()) for b in refused]
         _tell(new, again, refused)
         return publications
@@ -242,14 +243,17 @@ class Receive:
                 log.info("receive.replacement_elsewhere", lodgment=str(row.id), job=row.job_id)
         return allowed, refused
 
-    async def _answers_again(self, tx: Tx, originals: Sequence[Lodgment]) -> list[Outgoing]:
-        """A job pushed again gets the original lodgment: its outcome once more, or a nudge where it stands."""
+    async def _answers_again(self, tx: Tx, originals: Sequence[Lodgment], asked_at: datetime) -> list[Outgoing]:
+        """A job pushed again gets the original lodgment: its outcome once more, or a nudge where it stands.
+
+        `asked_at`, before it was read: it may have moved on since, and the telling of that must stay the later one.
+        """
         answers = []
         for original in originals:
             if original.state in NEXT_STEP:
                 answers.append(onward(original))
             else:
-                answers.append(outcome_event(original, await outcomes.of(tx, original.id), self._now()))
+                answers.append(outcome_event(original, await outcomes.of(tx, original.id), asked_at))
         return answers
 
     def _kept(self, bad: _Refused) -> Quarantined:

@@ -248,15 +248,22 @@ class Record:
 
     async def _said_before(self, read: Sequence[_Read]) -> list[Outgoing]:
         """What followed from replies that were recorded already: the first telling may not have left."""
-        rows = {o.before.id: o.before for o in read if o.before.state in FINAL or o.before.attempt_id == o.attempt.id}
-        if not rows:
+        told = {o.before.id: o for o in read if o.before.state in FINAL or o.before.attempt_id == o.attempt.id}
+        if not told:
             return []
-        now = self._context.clock()
         async with self._context.ledger.transaction(read_only=True) as tx:
             return [
-                onward(row) if row.state in NEXT_STEP else outcome_event(row, await outcomes.of(tx, row.id), now)
-                for row in rows.values()
+                onward(one.before)
+                if one.before.state in NEXT_STEP
+                # The lodgment may have moved on since it was read: the telling of that must stay the later one.
+                else outcome_event(one.before, await outcomes.of(tx, one.before.id), _ended(one.attempt))
+                for one in told.values()
             ]
+
+
+def _ended(attempt: Attempt) -> datetime:
+    assert attempt.finished_at is not None  # noqa: S101  - others are not read
+    return attempt.finished_at
 
 
 def _unheard(one: _Read) -> bool:

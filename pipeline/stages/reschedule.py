@@ -9,7 +9,7 @@ import structlog
 
 from pipeline.broker.messages import outcome_event
 from pipeline.broker.port import Outgoing
-from pipeline.ledger import attempts, holds, lanes, lodgments, sweeps
+from pipeline.ledger import attempts, holds, lanes, lodgments, operators, sweeps
 from pipeline.ledger.session import Tx
 from pipeline.lodgment.deadlines import least_first
 from pipeline.lodgment.holds import HoldState, let_go
@@ -98,6 +98,7 @@ class Reschedule:
 
     async def _repeat(self, tx: Tx, stuck: Sequence[Lodgment]) -> tuple[list[Outgoing], list[Swept]]:
         """A step did not move these in time: their messages may be lost. Handling one twice is harmless.
+        Those that a person just released have none yet.
 
         Where the message is in quarantine, handling it again would only end there again: these are held.
         """
@@ -110,10 +111,17 @@ class Reschedule:
         held = [after for _, after in moves if after.id in won]
         lost = [row for row in stuck if row.id not in reasons]
         await lodgments.postpone(tx, [row.id for row in lost], now + self._context.timing.stuck_after)
-        swept = self._swept(SweepKind.MESSAGE_LOST, lost) + self._swept(
+        fresh = await self._just_released(tx, lost)
+        swept = self._swept(SweepKind.MESSAGE_LOST, [row for row in lost if row.id not in fresh]) + self._swept(
             SweepKind.QUARANTINE_UNHELD, [row for row, after in moves if after.id in won]
         )
         return [onward(row) for row in lost] + [outcome_event(row, (), now) for row in held], swept
+
+    async def _just_released(self, tx: Tx, rows: Sequence[Lodgment]) -> set[UUID]:
+        """Those that are due since a person released them: put back from here for the first time, nothing was lost."""
+        due = {r.id: r.due_at for r in rows if r.reason is not None and r.reason.code == OPERATOR_RELEASED}
+        released = await operators.released_at(tx, due.keys())
+        return {row_id for row_id, at in released.items() if (since := due[row_id]) is not None and since <= at}
 
     async def _take_over(self, tx: Tx, sending: Sequence[Lodgment]) -> tuple[list[Outgoing], list[Swept]]:
         """Leases that ended: the reply is stored and only unread, or nobody will ever know what became of the bytes."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -65,13 +66,14 @@ class Submit:
 
     async def handle(self, batch: Sequence[Delivery]) -> AsyncIterator[Settled]:
         deliveries = ids_in(batch)
+        read_at = self._context.clock()
         async with self._context.ledger.transaction() as tx:
             rows = list((await lodgments.load(tx, deliveries.keys())).values())
             claimed, publications = await self._claim(tx, rows)
             publications += await self._already_answered(tx, rows)
         # Sent back for a new token, or stopped, when these were here before; that message may not have left.
         publications += [onward(row) for row in rows if row.state is State.RECEIVED]
-        publications += [self._stopped(row) for row in rows if row.state in _STOPPED]
+        publications += [self._stopped(row, read_at) for row in rows if row.state in _STOPPED]
         in_hand = {one.lodgment.id for one in claimed}
         done = [d for lodgment_id, ds in deliveries.items() if lodgment_id not in in_hand for d in ds]
         if done:
@@ -136,7 +138,7 @@ class Submit:
             claimed.append(_Claimed(row, attempt, Request(attempt.url, body, channel.headers(row))))
         changed = [after for _, after in moves if after.id in won]
         back = [onward(after) for after in changed if after.state is State.RECEIVED]
-        back += [self._stopped(after) for after in changed if after.state in _STOPPED or _waits_for_agency(after)]
+        back += [self._stopped(after, now) for after in changed if after.state in _STOPPED or _waits_for_agency(after)]
         back += [onward(after) for after in await go_on(self._context, tx, changed)]
         return claimed, back
 
@@ -179,11 +181,11 @@ class Submit:
                 parked[row.id] = row.moved(State.PARKED, due_at=due_at, resume=State.SEALED, reason=closed_until(until))
         return parked
 
-    def _stopped(self, row: Lodgment) -> Outgoing:
-        """Tell the producer of what is not sent."""
+    def _stopped(self, row: Lodgment, at: datetime) -> Outgoing:
+        """Tell the producer of what is not sent; `at` is not after it was read."""
         code = row.reason.code if row.reason is not None else None
         log.info("submit.stopped", lodgment=str(row.id), state=row.state, code=code)
-        return outcome_event(row, (), self._context.clock())
+        return outcome_event(row, (), at)
 
     def _attempt(self, row: Lodgment) -> Attempt:
         assert row.envelope_id is not None  # noqa: S101  - a sealed lodgment has its envelope

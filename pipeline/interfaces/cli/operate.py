@@ -228,11 +228,11 @@ def _tried_with(found: "Hold", row: "Lodgment") -> "Hold":
 
 async def write_released(tx: "Tx", rows: "Sequence[Lodgment]", why: str) -> int:
     """Release these lodgments, and note who did it and why; how many."""
-    from pipeline.ledger import quarantine
+    from pipeline.ledger import operators, quarantine
     from pipeline.ledger.quarantine import Fate, Settling
 
     moment, who = now(), operator()
-    count = await _write(tx, "release", [(row, released(row, moment, who, why)) for row in rows], why)
+    count = await _write(tx, operators.RELEASE, [(row, released(row, moment, who, why)) for row in rows], why)
     # What is in quarantine of them was why they were held; left there, it would have them held again.
     await quarantine.settle_of(tx, [row.id for row in rows], Settling(Fate.RELEASED, who, why, moment))
     return count

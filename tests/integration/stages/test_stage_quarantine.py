@@ -8,6 +8,7 @@ import pytest
 from pipeline.broker.port import Exchange, Outgoing, later
 from pipeline.ledger import quarantine
 from pipeline.ledger.quarantine import Fate, Settling
+from pipeline.lodgment.lodgment import Reason
 from pipeline.lodgment.states import State, Step
 from pipeline.stages.contract import to_step
 from pipeline.stages.quarantine import CODE_HEADER, STEP_HEADER, Quarantine
@@ -30,6 +31,21 @@ async def test_a_lodgment_whose_reply_cannot_be_read_is_held_and_not_tried_for_e
     assert held.reason is not None
     assert (held.state, held.reason.code) == (State.HELD, "test.poison")
     assert told.exchange is Exchange.OUTCOMES
+
+
+async def test_that_it_is_held_is_told_again_when_the_message_comes_again(bench: "Bench") -> None:
+    """The scheduler died before it could tell."""
+    row = await bench.sealed()
+    message = delivery(dead(to_step(Step.SUBMIT, row).body, Step.SUBMIT))
+    [told] = await drive(Quarantine(bench.context()), [message])
+    [again] = await drive(Quarantine(bench.context()), [message])
+    assert (again.message_id, again.body) == (told.message_id, told.body)
+
+
+async def test_one_that_is_held_for_another_reason_is_not_told_of(bench: "Bench") -> None:
+    row = await bench.sealed()
+    await bench.moved(row, row.moved(State.HELD, reason=Reason("AUTH", "Not authorised.")))
+    assert await drive(Quarantine(bench.context()), [delivery(dead(to_step(Step.SUBMIT, row).body, Step.SUBMIT))]) == []
 
 
 async def test_a_lodgment_that_a_worker_is_sending_is_left_to_it(bench: "Bench") -> None:

@@ -1,6 +1,7 @@
 """receive: how much of a batch is held at a time, and what a batch that comes again leads to."""
 
 import json
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,12 +10,17 @@ from pipeline.broker.port import Delivery
 from pipeline.gateway.documents import DocumentStore
 from pipeline.ledger import lodgments
 from pipeline.lodgment.errors import DependencyDownError
-from pipeline.lodgment.states import Step
+from pipeline.lodgment.lodgment import Reason
+from pipeline.lodgment.states import State, Step
 from pipeline.stages.receive import Receive
 from tests.doubles.jobs import document, job
 from tests.integration.stages.conftest import drive
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.ledger.session import Tx
+    from pipeline.stages.receive import _Refused, _Taken
     from tests.integration.stages.conftest import Bench
 
 
@@ -51,3 +57,21 @@ async def test_a_commit_whose_answer_was_lost_takes_the_job_in_once(bench: "Benc
     async with bench.ledger.transaction(read_only=True) as tx:
         known = await lodgments.known_jobs(tx, ["one"])
     assert json.loads(onward.body)["lodgment"] == str(known["one"].id)
+
+
+async def test_the_answer_to_a_job_pushed_again_is_never_the_later_word(bench: "Bench") -> None:
+    """Subscribers believe the event with the later time: the lodgment may move on while the job is answered."""
+    await drive(receive(bench, 1_000_000), pushed(job("one")))
+    async with bench.ledger.transaction(read_only=True) as tx:
+        row = (await lodgments.known_jobs(tx, ["one"]))["one"]
+    await bench.moved(row, row.moved(State.HELD, reason=Reason("asic:FAULT.INVALIDXML", "Mend it.")))
+    asked_at = bench.now
+
+    class Overtaken(Receive):
+        async def _judged(self, tx: "Tx", fresh: "Sequence[_Taken]") -> "tuple[list[_Taken], list[_Refused]]":
+            bench.now += timedelta(seconds=1)  # the original was read before
+            return await super()._judged(tx, fresh)
+
+    [told] = await drive(Overtaken(bench.context(), DocumentStore((), 50_000_000), ""), pushed(job("one")))
+    event = json.loads(told.body)
+    assert (event["state"], datetime.fromisoformat(event["at"])) == ("held", asked_at)

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline.ledger import lanes
@@ -79,6 +79,38 @@ async def test_what_a_reply_led_to_is_told_again_when_its_message_comes_again(be
     [again] = await drive(Record(bench.context()), batch)
     assert (await bench.lodgment(row)).state is State.HELD
     assert (again.message_id, json.loads(again.body)["state"]) == (first.message_id, "held")
+
+
+async def test_a_final_outcome_is_told_again_to_the_letter(bench: "Bench") -> None:
+    row = await bench.sealed()
+    claimed, attempt = await bench.sent(row, accepted(row))
+    batch = deliveries(Step.RECORD, claimed, attempt=attempt)
+    [first] = await drive(Record(bench.context()), batch)
+    bench.now += timedelta(hours=1)
+    [again] = await drive(Record(bench.context()), batch)
+    assert (again.message_id, again.body) == (first.message_id, first.body)
+
+
+async def test_what_is_told_again_is_never_the_later_word(bench: "Bench") -> None:
+    """Subscribers believe the event with the later time: here the verdict comes while an older state is told again."""
+    row = await bench.sealed()
+    claimed, first = await bench.sent(row, None)
+    again, second = await bench.sent(await woken(bench, claimed), REFUSED)
+    refused = deliveries(Step.RECORD, again, attempt=second)
+    told = await drive(Record(bench.context()), refused)
+
+    class Overtaken(Record):
+        async def _said_before(self, read: "Sequence[_Read]") -> "list[Outgoing]":
+            bench.now += timedelta(seconds=1)
+            await bench.answered(first, accepted(row))
+            told.extend(await drive(Record(bench.context("other")), deliveries(Step.RECORD, again, attempt=first)))
+            bench.now += timedelta(seconds=1)
+            return await super()._said_before(read)
+
+    told += await drive(Overtaken(bench.context()), refused)
+    events = [json.loads(message.body) for message in told]
+    assert [event["state"] for event in events] == ["held", "accepted", "held"]
+    assert max(events, key=lambda event: datetime.fromisoformat(event["at"]))["state"] == "accepted"
 
 
 async def test_a_stale_token_is_said_to_authorise_again_when_the_message_comes_again(bench: "Bench") -> None:

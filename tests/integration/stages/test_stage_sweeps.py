@@ -1,12 +1,13 @@
 """Stuck lodgments are found whatever they are stuck at, put right, and told; and so are sweeps that do not run."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from pipeline.interfaces.cli.operate import write_released
 from pipeline.ledger import attempts, channel_states, holds, lodgments, quarantine, sweeps, token_queue
 from pipeline.ledger.quarantine import Fate, Quarantined, Settling
 from pipeline.ledger.token_queue import Wanted
@@ -244,6 +245,18 @@ async def test_a_sweep_that_finds_nothing_notes_it_now_and_then(bench: "Bench") 
     bench.now += timedelta(seconds=5)
     await scheduler.sweep()
     assert await noted() == [bench.now]
+
+
+async def test_what_a_person_releases_is_queued_without_an_alarm(bench: "Bench") -> None:
+    row = replace(a_lodgment(), state=State.HELD, due_at=None, reason=Reason("AUTH", "", Party.EMPLOYER))
+    await bench.add(row)
+    async with bench.ledger.transaction() as tx:
+        assert await write_released(tx, [row], "the employer has notified us") == 1
+    bench.now = datetime.now(UTC) + timedelta(seconds=1)
+    assert await sweep_all(bench) == ({}, {str(row.id): Step.AUTHORISE})
+
+    bench.now += bench.timing.stuck_after + timedelta(seconds=1)
+    assert await sweep_all(bench) == ({SweepKind.MESSAGE_LOST: 1}, {str(row.id): Step.AUTHORISE})
 
 
 @only_sqlite
