@@ -161,7 +161,7 @@ def payer_of(record: Record, now: datetime) -> Payer:
         StpError: `stp.rules`, with what is wrong in this one document.
     """
     if record.document_type != PARENT:
-        rule = f"document {record.document_id}, DocumentType: the first document must be a {PARENT}"
+        rule = f"document {record.shown_id}, DocumentType: the first document must be a {PARENT}"
         raise StpError("stp.rules", (rule,))
     faults = Faults()
     payer = Parent(record, record.root(), faults, now).read(update=False)

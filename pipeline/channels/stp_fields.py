@@ -59,7 +59,7 @@ class Faults:
 
     def add(self, record: Record, place: str, rule: str) -> None:
         if len(self.told) < FAULTS_TOLD:
-            self.told.append(f"document {record.document_id}, {place}: {rule}")
+            self.told.append(f"document {record.shown_id}, {place}: {rule}")
         else:
             self.more += 1
 

@@ -44,7 +44,11 @@ CRASHERS: Mapping[str, tuple[bytes, ...]] = {
         _HIDDEN,
     ),
     "keystore": (b"<" + _LONG + b"></b>", b"<a\0/>"),
-    "pay-event": (b'<Record_Delimiter DocumentID="1" DocumentType="PARENT" DocumentName="PAYEVNT"/><a\0/>',),
+    # The second: an id of any length, and with line breaks, stood in each fault.
+    "pay-event": (
+        b'<Record_Delimiter DocumentID="1" DocumentType="PARENT" DocumentName="PAYEVNT"/><a\0/>',
+        b'<Record_Delimiter DocumentID="' + _LONG + b'&#10;" DocumentType="PARENT" DocumentName="a"/><a/>',
+    ),
     # Elements without namespace whose names hold a colon came through, and a reply with them raised a ValueError.
     "asic-reply": (b"200 application/soap+xml\n" + _HIDDEN,),
     "sbr2-reply": (b"200 application/soap+xml\n" + _HIDDEN,),

@@ -94,7 +94,7 @@ def parts_of(path: Path, spool: Spool) -> Iterator[Part | BadPart]:
     try:
         for number, records_of_one in enumerate(split_by_payer(_pieces(path)), start=1):
             first = next(records_of_one)
-            origin = f"{path}, payer {number} (document {first.document_id})" if several else str(path)
+            origin = f"{path}, payer {number} (document {first.shown_id})" if several else str(path)
             yield _part(origin, first, records_of_one, spool if several else None, path)
     except RecordError as error:
         if number == 0:
@@ -111,7 +111,7 @@ def _part(origin: str, first: Record, rest: Iterator[Record], spool: Spool | Non
     except (RecordError, StpError) as error:
         for _ in rest:
             pass
-        faults = error.faults if isinstance(error, StpError) else (f"document {first.document_id}: {error}",)
+        faults = error.faults if isinstance(error, StpError) else (f"document {first.shown_id}: {error}",)
         return BadPart(origin, tuple(f"payload: {fault}" for fault in faults))
     if spool is not None:
         sha256, payload = spool.put(chain((first.raw,), (record.raw for record in rest)))
