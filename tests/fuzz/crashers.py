@@ -47,7 +47,9 @@ CRASHERS: Mapping[str, tuple[bytes, ...]] = {
     # The second: an id of any length, and with line breaks, stood in each fault.
     "pay-event": (
         b'<Record_Delimiter DocumentID="1" DocumentType="PARENT" DocumentName="PAYEVNT"/><a\0/>',
-        b'<Record_Delimiter DocumentID="' + _LONG + b'&#10;" DocumentType="PARENT" DocumentName="a"/><a/>',
+        b'<Record_Delimiter DocumentID="'
+        + _LONG[:900]
+        + b'&#10;" DocumentType="PARENT" DocumentName="PAYEVNT"/><PAYEVNT xmlns="http://www.sbr.gov.au/ato/payevnt"/>',
     ),
     # Elements without namespace whose names hold a colon came through, and a reply with them raised a ValueError.
     "asic-reply": (b"200 application/soap+xml\n" + _HIDDEN,),
