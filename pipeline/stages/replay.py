@@ -58,7 +58,7 @@ class ReplayStage:
             self._last = one.id
             seen = await self._see(tx, one)
             seen = await self._judge(tx, seen)
-            seen = await self._pace(tx, seen)
+            seen = await self._pace(tx, seen, busy=one.open > 0)
             after, publications = await self._start(tx, seen, room)
             if after != one:
                 await replays.change(tx, after)
@@ -94,8 +94,8 @@ class ReplayStage:
             return replace(one, stage=one.stage + 1, stage_started=0)
         return one
 
-    async def _pace(self, tx: Tx, one: Replay) -> Replay:
-        """See now and then what live work takes, and give way to it."""
+    async def _pace(self, tx: Tx, one: Replay, *, busy: bool) -> Replay:
+        """See now and then what live work takes, and give way to it. `busy`: some were on their way until now."""
         now, policy = self._context.clock(), self._policy.pace
         if one.state is not ReplayState.RUNNING or one.started_at is None:
             return one
@@ -107,7 +107,7 @@ class ReplayStage:
             return one
         since = max(one.pace.since, now - policy.window)
         live = await live_times.taken(tx, since, now, now, policy.most)
-        return replace(one, pace=looked(one.pace, one.rate, live, now, policy, busy=one.open > 0))
+        return replace(one, pace=looked(one.pace, one.rate, live, now, policy, busy=busy))
 
     async def _start(self, tx: Tx, one: Replay, room: int) -> tuple[Replay, list[Outgoing]]:
         """Put on their way as many as may go now."""

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 POLICY = ReplayPolicy(stages=(1, 3), pace=PacePolicy(first=1.0))
 CAUSE = Reason("asic:FAULT.INVALIDXML", "synthetic", Party.OPERATOR)
 ROOM = 1000
+SECOND = timedelta(seconds=1)
 on_sqlite = pytest.mark.parametrize("bench", ["sqlite"], indirect=True)
 """What the two databases have no part in."""
 
@@ -407,6 +408,23 @@ async def test_when_live_work_becomes_slower_the_replay_does_and_says_so_until_i
     await lived(bench, 100, seconds=0.5)
     await stage.advance(ROOM)
     assert 10 < (await now_of(bench, one)).speed < 20
+
+
+async def test_it_becomes_faster_also_where_each_has_ended_before_the_next_look(bench: "Bench") -> None:
+    await held(bench, 200)
+    await lived(bench, 400, seconds=0.5)
+    one = await running(bench)
+    await changed(bench, replace(one, stage=2, rate=100, paced_at=bench.now))
+    stage = ReplayStage(bench.context(), replace(POLICY, pace=PacePolicy(first=0.1)))
+    speeds = []
+    for _ in range(10):
+        bench.now += SECOND
+        out = await stage.advance(ROOM)
+        await ended(bench, ids(out), State.ACCEPTED)
+        speeds.append((await now_of(bench, one)).speed)
+    assert speeds[0] == 10
+    assert speeds[-1] > speeds[0]
+    assert speeds == sorted(speeds)
 
 
 @on_sqlite
