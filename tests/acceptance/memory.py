@@ -26,7 +26,7 @@ from pipeline.channels.stp_writing import Event, documents
 from pipeline.ledger import migrate
 from pipeline.sandbox.home import open_home
 from pipeline.sandbox.pay_run import Employer, PayRun, event_documents
-from tests.conftest import delete_topology
+from tests.conftest import AMQP, DATABASE, delete_topology
 from tests.services.master_key import write_master_key
 from tests.services.pipeline_processes import LODGE, WORKERS, until
 from tests.services.processes import Service, free_port
@@ -135,7 +135,10 @@ class Watched:
 
 def watched(stack: ExitStack, **more: object) -> Watched:
     """On a database and in a namespace of its own, which `stack` removes; `more` are settings."""
-    broker_url, database_url = os.environ["LODGE_TEST_AMQP_URL"], os.environ["LODGE_TEST_DATABASE_URL"]
+    try:
+        broker_url, database_url = os.environ[AMQP], os.environ[DATABASE]
+    except KeyError as error:
+        raise SystemExit(f"{error.args[0]} must name a server to measure with") from None
     name = f"memory_{uuid4().hex[:12]}"
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
