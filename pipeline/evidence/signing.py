@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from pipeline.evidence.manifest import SIGNER, Signer
 from pipeline.lodgment.errors import ConfigurationError, RefusedError
-from pipeline.protocol.certificates import public_key_of, read_pem
+from pipeline.protocol.certificates import CertificateError, public_key_of, read_pem
 from pipeline.secret_files import read_secret, require_private
 
 SHORTEST_RSA = 2048
@@ -119,7 +119,7 @@ def load_signing_key(path: Path, password_file: Path | None) -> SigningKey:
         text = f"must be RSA of {SHORTEST_RSA} bits or more, EC of 256 bits or more, or Ed25519"
         raise ConfigurationError("evidence.key", f"evidence key: {path} {text}")
     public = fingerprint(key.public_key())
-    own = [one for one in certificates if _fingerprint_of(one) == public]
+    own = [one for one in certificates if _is_of(one, public)]
     if certificates and not own:
         text = "holds certificates, and none of them is of its key: put the right one into it"
         raise ConfigurationError("evidence.key", f"evidence key: {path} {text}")
@@ -190,6 +190,14 @@ def holds(key: PublicKey, algorithm: str, signature: bytes, content: bytes) -> b
 def fingerprint(key: PublicKey) -> str:
     """SHA-256 of the key as SubjectPublicKeyInfo in DER, in hex."""
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def _is_of(certificate: x509.Certificate, public: str) -> bool:
+    """Whether the certificate is of the key with this fingerprint; one of a kind that nothing here knows is of none."""
+    try:
+        return _fingerprint_of(certificate) == public
+    except CertificateError:
+        return False
 
 
 def _fingerprint_of(certificate: x509.Certificate) -> str:

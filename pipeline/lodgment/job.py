@@ -17,6 +17,8 @@ from pipeline.lodgment.software_id import form_fault
 INLINE_LIMIT = 256 * 1024
 """Bytes of payload that a job may carry itself; larger documents are passed by reference (claim check)."""
 
+LABEL_NAME_LIMIT = 63
+"""Characters."""
 PROBLEMS_TOLD = 20
 _PLAIN_NAME = re.compile(r"[\w .,()'\[\]-]{1,64}")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$"
@@ -178,7 +180,7 @@ class LodgmentJob(_Strict):
         pattern=_ONE_LINE,
         description="lodgments that share it go out in order",
     )
-    labels: dict[Annotated[str, Field(max_length=63)], Annotated[str, Field(max_length=200)]] = Field(
+    labels: dict[Annotated[str, Field(max_length=LABEL_NAME_LIMIT)], Annotated[str, Field(max_length=200)]] = Field(
         default_factory=dict, max_length=20
     )
 

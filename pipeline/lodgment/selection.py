@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 
 from pipeline.lodgment.errors import ConfigurationError, quoted
+from pipeline.lodgment.job import LABEL_NAME_LIMIT
 from pipeline.lodgment.states import State
 
 
@@ -75,7 +76,8 @@ def _condition(text: str) -> Condition:
         rule = "a condition is FIELD=VALUE, FIELD!=VALUE, FIELD>=TIME or FIELD<TIME, joined by `and`"
         raise ConfigurationError("where.condition", f"--where {quoted(text.strip())}: {rule}")
     field, sign, value = found["field"], found["sign"], found["value"].strip()
-    kind = Kind.TEXT if field.startswith(LABEL) and field.isprintable() else FIELDS.get(field)
+    a_label = field.startswith(LABEL) and field.isprintable() and len(field) <= len(LABEL) + LABEL_NAME_LIMIT
+    kind = Kind.TEXT if a_label else FIELDS.get(field)
     if kind is None:
         legal = ", ".join((*FIELDS, f"{LABEL}NAME"))
         raise ConfigurationError("where.field", f"--where: there is no field {quoted(field)}; fields are {legal}")

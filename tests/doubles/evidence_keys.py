@@ -52,6 +52,13 @@ def certificate_of(
     )
 
 
+def of_an_unknown_kind() -> x509.Certificate:
+    """A certificate that can be read, over a key of a kind that nobody can."""
+    der = certificate_of(key_of("ed25519"), "Synthetic stranger").public_bytes(Encoding.DER)
+    known, unknown = bytes.fromhex("302a300506032b6570"), bytes.fromhex("302a300506032b5570")
+    return x509.load_der_x509_certificate(der.replace(known, unknown))
+
+
 def pem_of(one: PrivateKey | x509.Certificate, password: str | None = None) -> bytes:
     if isinstance(one, x509.Certificate):
         return one.public_bytes(Encoding.PEM)

@@ -32,6 +32,7 @@ CRASHERS: Mapping[str, tuple[bytes, ...]] = {
         b"received<9999-12-31T23:59:59-14:00",
         b"received>=" + _LONG,
         b"label.a\x12\x1b[2J>=b",
+        b"label." + _LONG + b">=b",
         b"state=" + _LONG,
         _LONG + b"=a",
         b"a" + b" " * 40_000,

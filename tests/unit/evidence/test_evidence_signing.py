@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pipeline.evidence.signing import holds, load_signing_key, read_signer, read_vouchers
 from pipeline.lodgment.errors import ConfigurationError, RefusedError
-from tests.doubles.evidence_keys import KINDS, certificate_of, key_file, key_of, pem_of, public_pem
+from tests.doubles.evidence_keys import KINDS, certificate_of, key_file, key_of, of_an_unknown_kind, pem_of, public_pem
 
 CONTENT = b'{"schema": "synthetic"}\n'
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -83,6 +83,7 @@ def test_a_key_that_proves_nothing_or_is_not_kept_alone_is_refused(tmp_path: Pat
         "nonsense.pem": b"nonsense",
         "public.pem": public_pem(key_of("ec")),
         "mismatch.pem": pem_of(key_of("ec")) + pem_of(not_its_own),
+        "stranger.pem": pem_of(key_of("ed25519")) + pem_of(of_an_unknown_kind()),
     }
     for name, content in bad.items():
         with pytest.raises(ConfigurationError, match=name) as refused:
