@@ -23,11 +23,14 @@ _MANNERS: dict[Manner, tuple[str, str, str, int]] = {
     Manner.EMPTY: ("empty", "answers with nothing", "http_status = 200", 40),
     Manner.BREAKS_OFF: ("breaks-off", "breaks off", "failure_code IN ('transport.truncated', 'transport.reset')", 40),
 }
+_FLOODS = {Manner.HUGE, Manner.HUGE_UNANNOUNCED, Manner.BOMB}
 
 
 def play(field: Field, manner: Manner, shown: str) -> None:
     """Every lodgment meets the manner at least once; then the gate is honest."""
-    with field.ground(agency_timeout=2) as ground, gate(ground) as keeper:
+    # A busy machine needs seconds to pour and to refuse such a flood: that is not to look like a reply that is late.
+    patience = 15 if manner in _FLOODS else 2
+    with field.ground(agency_timeout=patience) as ground, gate(ground) as keeper:
         ground.open()
         keeper.manner = manner
         ground.push(field.marked.batch(field.size, "manner", PLAIN))
