@@ -47,6 +47,8 @@ __all__ = [
 SETTINGS_FILE_VARIABLE = "LODGE_SETTINGS_FILE"
 
 _FIELD = re.compile(r'field "(\w+)"')
+_QUOTED_NAMES = re.compile(r"""\(?["'].{7,}["'],?\)?""", re.DOTALL)
+"""How the TOML parser repeats names; a single character in quotes is left."""
 
 
 class Settings(BaseSettings):
@@ -149,9 +151,15 @@ def load_settings() -> Settings:
     except UnicodeDecodeError as error:
         raise ConfigurationError("settings.file", f"{SETTINGS_FILE_VARIABLE}: {path} is not UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError("settings.file", f"{SETTINGS_FILE_VARIABLE}: {path} is no TOML: {error}") from error
+        text = f"{SETTINGS_FILE_VARIABLE}: {path} is no TOML: {_unquoted(error)}"
+        raise ConfigurationError("settings.file", text) from None
     except RecursionError as error:
         raise ConfigurationError("settings.file", "settings: are nested too deep") from error
     except OSError as error:
         text = f"{SETTINGS_FILE_VARIABLE}: {path} cannot be read: {error.strerror}"
         raise ConfigurationError("settings.file", text) from error
+
+
+def _unquoted(error: tomllib.TOMLDecodeError) -> str:
+    """What is wrong and where, without the names: a URL with its password may stand in the place of one."""
+    return _QUOTED_NAMES.sub("a name", str(error))

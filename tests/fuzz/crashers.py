@@ -25,6 +25,7 @@ CRASHERS: Mapping[str, tuple[bytes, ...]] = {
         b'"' + _LONG + b'" = 1\n',
         b'"a\\u001b[2J" = 1\n',
         b'"amqps://lodge:SYNTHETIC-SECRET@broker.example.test" = 1\n',
+        b'["amqps://lodge:SYNTHETIC-SECRET@broker.example.test"]\n' * 2,
     ),
     # A time that exists, though not in UTC; and what was typed stood in the error, however long.
     "where": (
