@@ -1,5 +1,6 @@
 """What a fault of an agency means for the lodgment: one row of a channel's table."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
@@ -39,8 +40,16 @@ class FaultRule:
         )
 
 
-TURNED_AWAY = frozenset({401, 403, 404, 405})
-"""HTTP statuses of whatever stands before an agency, where nothing that can be read comes with them."""
+_NOT_LET_IN = (
+    "Something before the agency did not let the request in: nothing was processed. It is sent again by itself. If only"
+    " a few meet this, ask the agency for the firewall's rule; if all do, check address, proxy and allow-list."
+)
+_NOBODY_THERE = (
+    "Nothing takes messages at this address now: nothing was processed. It is sent again by itself. If it lasts, check"
+    " the agency's address in the settings, and the path of this action."
+)
+TURNED_AWAY: Mapping[int, str] = {401: _NOT_LET_IN, 403: _NOT_LET_IN, 404: _NOBODY_THERE, 405: _NOBODY_THERE}
+"""HTTP statuses of whatever stands before an agency, where nothing that can be read comes with them: what to do."""
 
 
 def turned_away(status: int) -> Failure:
@@ -50,13 +59,7 @@ def turned_away(status: int) -> Failure:
     allow-list, or a page in a gateway's place, meets everybody. One answer does not say which. So it waits and is tried
     again by itself, and only many employers' answers close the door.
     """
-    advice = (
-        "Something before the agency did not let the request in: nothing was processed. It is sent again by itself. If"
-        " only a few meet this, ask the agency for the firewall's rule; if all do, check address, proxy and allow-list."
-        if status in {401, 403}
-        else "Nothing takes messages at this address now: nothing was processed. It is sent again by itself. If it"
-        " lasts, check the agency's address in the settings, and the path of this action."
-    )
+    advice = TURNED_AWAY[status]
     return Failure(FailureClass.UNAVAILABLE, f"http.{status}", "", advice, Party.OPERATOR, Blast.EMPLOYER)
 
 

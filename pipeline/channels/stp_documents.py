@@ -24,6 +24,7 @@ from pipeline.channels.stp_fields import (
     Fields,
     Parent,
     Payer,
+    named,
 )
 from pipeline.protocol.record_delimiter import Record, RecordError, records
 
@@ -59,7 +60,7 @@ def read_pay_event(pieces: Iterable[bytes], *, update: bool, now: datetime) -> P
         for record in records(pieces):
             reading.take(record)
     except RecordError as error:
-        place = f"document {error.where}: " if error.where else ""
+        place = f"{named(error.where)}: " if error.where else ""
         raise StpError("stp.records", (*reading.faults.told, f"{place}{error}"), reading.faults.more) from error
     reading.finish()
     if reading.faults.told:
@@ -161,7 +162,7 @@ def payer_of(record: Record, now: datetime) -> Payer:
         StpError: `stp.rules`, with what is wrong in this one document.
     """
     if record.document_type != PARENT:
-        rule = f"document {record.shown_id}, DocumentType: the first document must be a {PARENT}"
+        rule = f"{named(record.document_id)}, DocumentType: the first document must be a {PARENT}"
         raise StpError("stp.rules", (rule,))
     faults = Faults()
     payer = Parent(record, record.root(), faults, now).read(update=False)

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from lxml import etree
 from stdnum.au import abn as abn_rules
 
+from pipeline.channels.foreign_text import plain
 from pipeline.protocol.record_delimiter import Record
 
 PARENT, CHILD = "PARENT", "CHILD"
@@ -20,6 +21,8 @@ NO_TFN = frozenset({"000000000", "111111111", "333333333", "444444444", "9876543
 """What stands for a tax file number that was not quoted, is pending, or need not be given (ATO, TFN declarations)."""
 FAULTS_TOLD = 50
 """So many faults are told of one document; a file that is wrong throughout has the same fault in every record."""
+_ID_SHOWN = 64
+"""Characters of a document's id that a fault repeats: the producer's text, of any length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,11 @@ class Payer:
         return f"stp/{self.party}/{self.branch}/{self.bms_id}"
 
 
+def named(document_id: str) -> str:
+    """A document, as errors name it."""
+    return f"document {plain(document_id, _ID_SHOWN)}"
+
+
 class Faults:
     """Collects what is wrong, up to `FAULTS_TOLD`."""
 
@@ -59,7 +67,7 @@ class Faults:
 
     def add(self, record: Record, place: str, rule: str) -> None:
         if len(self.told) < FAULTS_TOLD:
-            self.told.append(f"document {record.shown_id}, {place}: {rule}")
+            self.told.append(f"{named(record.document_id)}, {place}: {rule}")
         else:
             self.more += 1
 

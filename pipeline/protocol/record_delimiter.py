@@ -31,8 +31,6 @@ _BLANK = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s|(?><\?.*?\?>)|(?><!--.*?-->))*+", 
 
 _ROOT = re.compile(rb"<[A-Za-z_][^<>]{0,1000}>")
 """The start of an element around all documents, which some products write and no agency takes."""
-_SHOWN = 64
-"""Characters of a document's id that errors repeat."""
 
 
 class RecordError(ValueError):
@@ -61,12 +59,6 @@ class Record:
     def document(self) -> bytes:
         return self.raw[self.delimiter_size :]
 
-    @property
-    def shown_id(self) -> str:
-        """The document's id for people: on one line, and cut where nobody would write more."""
-        shown = "".join(one if one.isprintable() else " " for one in self.document_id[:_SHOWN])
-        return f"{shown} …" if len(self.document_id) > _SHOWN else shown
-
     def root(self) -> etree._Element:
         """The document, parsed.
 
@@ -76,7 +68,7 @@ class Record:
         try:
             return parse(self.document.strip(), RECORD_LIMIT)
         except XmlError as error:
-            raise RecordError(f"records.{error.code.removeprefix('xml.')}", str(error), self.shown_id) from error
+            raise RecordError(f"records.{error.code.removeprefix('xml.')}", str(error), self.document_id) from error
 
 
 def is_record_delimited(start: bytes) -> bool:

@@ -48,7 +48,7 @@ SETTINGS_FILE_VARIABLE = "LODGE_SETTINGS_FILE"
 
 _FIELD = re.compile(r'field "(\w+)"')
 _QUOTED_NAMES = re.compile(r"""\(?["'].{7,}["'],?\)?""", re.DOTALL)
-"""How the TOML parser repeats names; a single character in quotes is left."""
+"""How the TOML parser repeats names; a character in quotes, however escaped, is left."""
 
 
 class Settings(BaseSettings):

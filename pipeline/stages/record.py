@@ -262,7 +262,7 @@ class Record:
 
 
 def _ended(attempt: Attempt) -> datetime:
-    assert attempt.finished_at is not None  # noqa: S101  - others are not read
+    assert attempt.finished_at is not None  # noqa: S101  - `_load` leaves out what is not finished
     return attempt.finished_at
 
 

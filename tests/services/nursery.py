@@ -31,6 +31,17 @@ class Standard:
 
 
 @dataclass(frozen=True, slots=True)
+class _Start:
+    """A command to be run, and in what; `prepare` is called in the process before it."""
+
+    arguments: Sequence[str]
+    standard: Standard
+    environment: Mapping[str, str]
+    folder: str | None = None
+    prepare: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """How a command left."""
 
@@ -50,7 +61,7 @@ def run_command(
     with tempfile.TemporaryDirectory(prefix="lodge-command-") as name:
         streams = [Path(name) / one for one in ("in", "out", "err")]
         streams[0].write_bytes(stdin)
-        child = _fork(arguments, Standard(*map(str, streams)), environment, str(folder))
+        child = _fork(_Start(list(arguments), Standard(*map(str, streams)), dict(environment), str(folder)))
         child.join(timeout)
         if child.exitcode is None:
             child.kill()
@@ -78,7 +89,8 @@ class Nursling(Service):
     def launch(self) -> None:
         self._log.touch()
         log = str(self._log)
-        self._child = _fork(self._command, Standard(os.devnull, log, log), self._env or {}, None, self._prepare)
+        standard = Standard(os.devnull, log, log)
+        self._child = _fork(_Start(self._command, standard, dict(self._env or {}), prepare=self._prepare))
 
     @property
     def launched(self) -> bool:
@@ -110,45 +122,31 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _fork(
-    arguments: Sequence[str],
-    standard: Standard,
-    environment: Mapping[str, str],
-    folder: str | None,
-    prepare: Callable[[], None] | None = None,
-) -> BaseProcess:
-    what = (list(arguments), standard, dict(environment), folder, prepare)
-    child = _context().Process(target=_live, args=what, daemon=True)
+def _fork(start: _Start) -> BaseProcess:
+    child = _context().Process(target=_live, args=(start,), daemon=True)
     child.start()
     return child
 
 
-def _live(
-    arguments: Sequence[str],
-    standard: Standard,
-    environment: Mapping[str, str],
-    folder: str | None,
-    prepare: Callable[[], None] | None,
-) -> None:
+def _live(start: _Start) -> None:
     """In the child: the command, as a shell would start it."""
     os.setsid()
-    for number, (name, how) in enumerate(
-        ((standard.input, _READ), (standard.output, _WRITE), (standard.error, _WRITE))
-    ):
+    files = ((start.standard.input, _READ), (start.standard.output, _WRITE), (start.standard.error, _WRITE))
+    for number, (name, how) in enumerate(files):
         descriptor = os.open(name, how, 0o600)
         if descriptor != number:
             os.dup2(descriptor, number)
             os.close(descriptor)
     sys.stdin = os.fdopen(0, closefd=False)
     os.environ.clear()
-    os.environ.update(environment)
-    if folder is not None:
-        os.chdir(folder)
+    os.environ.update(start.environment)
+    if start.folder is not None:
+        os.chdir(start.folder)
     # The test runner's own idea of interrupts is not the command's.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if prepare is not None:
-        prepare()
+    if start.prepare is not None:
+        start.prepare()
     from pipeline.interfaces.cli import main
 
-    sys.argv = ["lodge", *arguments]
-    main(list(arguments))
+    sys.argv = ["lodge", *start.arguments]
+    main(list(start.arguments))

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.channels.sbr2_profile import SERVICE, SUBMIT
 from pipeline.channels.sbr2_stp import NAME
 from pipeline.channels.stp_documents import StpError, payer_of, split_by_payer
-from pipeline.channels.stp_fields import PARENT, Payer
+from pipeline.channels.stp_fields import PARENT, Payer, named
 from pipeline.interfaces.cli.payloads import Spool, by_file, require_regular
 from pipeline.interfaces.cli.session import now
 from pipeline.protocol.record_delimiter import Record, RecordError, is_record_delimited, records
@@ -94,7 +94,7 @@ def parts_of(path: Path, spool: Spool) -> Iterator[Part | BadPart]:
     try:
         for number, records_of_one in enumerate(split_by_payer(_pieces(path)), start=1):
             first = next(records_of_one)
-            origin = f"{path}, payer {number} (document {first.shown_id})" if several else str(path)
+            origin = f"{path}, payer {number} ({named(first.document_id)})" if several else str(path)
             yield _part(origin, first, records_of_one, spool if several else None, path)
     except RecordError as error:
         if number == 0:
@@ -111,7 +111,7 @@ def _part(origin: str, first: Record, rest: Iterator[Record], spool: Spool | Non
     except (RecordError, StpError) as error:
         for _ in rest:
             pass
-        faults = error.faults if isinstance(error, StpError) else (f"document {first.shown_id}: {error}",)
+        faults = error.faults if isinstance(error, StpError) else (f"{named(first.document_id)}: {error}",)
         return BadPart(origin, tuple(f"payload: {fault}" for fault in faults))
     if spool is not None:
         sha256, payload = spool.put(chain((first.raw,), (record.raw for record in rest)))

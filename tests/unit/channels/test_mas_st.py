@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from pipeline.channels import mas_st_faults as faults
-from pipeline.channels.faults import FaultRule
+from pipeline.channels.faults import TURNED_AWAY, FaultRule
 from pipeline.channels.mas_st import (
     CLAIMS,
     LARGEST_SKEW,
@@ -207,12 +207,8 @@ def test_an_answer_that_is_not_to_be_believed_is_a_reason_to_wait(body: bytes, c
 def test_a_page_in_place_of_an_answer_is_judged_by_its_status(status: int, kind: FailureClass, page: bytes) -> None:
     read = failure(page, status)
     assert (read.code, read.kind, read.blast) == (f"http.{status}", kind, Blast.CHANNEL)
-    agency_acts = kind is FailureClass.UNAVAILABLE and status not in {
-        401,
-        403,
-        404,
-        405,
-    }  # those are said before the service
+    # Those of `TURNED_AWAY` are said by what stands before the service.
+    agency_acts = kind is FailureClass.UNAVAILABLE and status not in TURNED_AWAY
     assert read.who is (Party.AGENCY if agency_acts else Party.OPERATOR)
 
 
